@@ -1,0 +1,1 @@
+"""What is benchmarked, and its theory: descriptions, plans, costs and the tensor-parallel layers."""

@@ -1,0 +1,96 @@
+"""The command line into a frozen dataclass: tyro parses, every mistake becomes one line and exit code 2."""
+
+import contextlib
+import difflib
+import io
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import fields
+from typing import Any, Final, TypeVar
+
+import tyro
+
+from tp.errors import ConfigError
+
+T = TypeVar("T")
+
+_BOX: Final = re.compile(r"[╭╮╰╯│─]+")
+
+
+def parse_flags(cls: type[T], args: Sequence[str] | None = None, *, prog: str, description: str) -> T:
+    """Parse `args` (default: the process's own) as the dataclass `cls`.
+
+    Raises ConfigError for an unknown flag, a missing value or a stray word; `--help` exits with 0.
+    """
+    report = io.StringIO()
+    try:
+        with contextlib.redirect_stderr(report):
+            options, unknown = tyro.cli(
+                cls,
+                args=args,
+                prog=prog,
+                description=description,
+                return_unknown_args=True,
+                config=(tyro.conf.FlagCreatePairsOff,),
+            )
+    except SystemExit as end:
+        if end.code in (0, None):
+            raise
+        raise ConfigError(_condense(report.getvalue(), prog)) from None
+    if unknown:
+        raise ConfigError(_unknown(unknown[0], cls, prog))
+    return options
+
+
+def _condense(report: str, prog: str) -> str:
+    """tyro's box as one line: its first sentence is the finding, the rest is help text."""
+    lines = [line for line in (_BOX.sub(" ", text).strip() for text in report.splitlines()) if line]
+    finding = lines[1] if len(lines) > 1 else "the command line cannot be read"
+    return f"{finding} Run '{prog} --help' for the flags."
+
+
+def _unknown(word: str, cls: Any, prog: str) -> str:
+    flags = [f"--{field.name.replace('_', '-')}" for field in fields(cls)]
+    close = difflib.get_close_matches(word.split("=")[0], flags, n=1)
+    remedy = f"did you mean {close[0]}?" if close else f"run '{prog} --help' for the flags"
+    return f"{word}: no such flag; {remedy}"
+
+
+def positive_int(text: str, *, flag: str) -> int:
+    """A positive integer given to `flag`; ConfigError otherwise."""
+    if not re.fullmatch(r"\d+", text) or int(text) < 1:
+        raise ConfigError(f"{flag} {text}: not a positive whole number; give one such as {flag} 4")
+    return int(text)
+
+
+def positive_float(text: str, *, flag: str) -> float:
+    """A positive number given to `flag`; ConfigError otherwise."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
+    if not 0 < value < float("inf"):
+        raise ConfigError(f"{flag} {text}: not a positive number; give one such as {flag} 2.5")
+    return value
+
+
+def comma_list(text: str, convert: Callable[[str], T], *, flag: str) -> tuple[T, ...]:
+    """The comma-separated values of `flag`, each converted; empty and repeated ones are refused."""
+    words = [word.strip() for word in text.split(",")]
+    if not all(words):
+        raise ConfigError(f"{flag} {text!r}: an empty entry; separate values with single commas")
+    doubles = {word for word in words if words.count(word) > 1}
+    if doubles:
+        raise ConfigError(f"{flag} {text}: {min(doubles)} is given twice; name it once")
+    return tuple(convert(word) for word in words)
+
+
+def choice(text: str, allowed: Sequence[T], *, flag: str) -> T:
+    """`text` as one of `allowed`; ConfigError with the nearest ones otherwise."""
+    for value in allowed:
+        if value == text:
+            return value
+    names = [str(value) for value in allowed]
+    close = difflib.get_close_matches(text, names, n=1)
+    hint = f"did you mean {close[0]}? " if close else ""
+    raise ConfigError(f"{flag} {text}: unknown; {hint}Choose from {', '.join(names)}")

@@ -1,0 +1,101 @@
+"""TOML and JSON into frozen dataclasses, strictly: an unknown, missing or mistyped key is an error.
+
+Pydantic validates; this file turns its report into one line that names file, key, value and remedy.
+A dataclass that is read from a file carries `@with_config(STRICT)` (nested ones inherit it).
+"""
+
+import difflib
+import json
+import tomllib
+from collections.abc import Mapping
+from dataclasses import fields
+from pathlib import Path
+from typing import Any, Final, TypeVar
+
+from pydantic import ConfigDict, TypeAdapter, ValidationError
+
+from tp.errors import ConfigError
+
+STRICT: Final = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
+
+T = TypeVar("T")
+
+
+def load_toml(path: Path, cls: type[T]) -> T:
+    """Read one TOML file as `cls`.
+
+    Raises ConfigError when the file cannot be read, is not TOML, or does not fit the dataclass.
+    """
+    try:
+        data = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: cannot be read ({error})") from error
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError(f"{path}: not valid TOML: {error}") from error
+    return from_mapping(data, cls, where=str(path))
+
+
+def load_json(path: Path, cls: type[T]) -> T:
+    """Read one JSON file as `cls`; the errors are those of `load_toml`."""
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: cannot be read ({error})") from error
+    return _validate(text, cls, where=str(path))
+
+
+def from_mapping(data: Mapping[str, Any], cls: type[T], *, where: str) -> T:
+    """Build `cls` from parsed data; `where` is the file or flag that the message names."""
+    # Through JSON, because there a list may become a tuple and a TOML date a string without loosening anything.
+    return _validate(json.dumps(data, default=str), cls, where=where)
+
+
+def to_json(value: object, *, indent: int | None = None) -> str:
+    """The JSON text that `load_json` reads back as the same dataclass."""
+    return TypeAdapter(type(value)).dump_json(value, indent=indent).decode()
+
+
+def _validate(text: str, cls: type[T], *, where: str) -> T:
+    try:
+        return TypeAdapter(cls).validate_json(text)
+    except ValidationError as error:
+        raise ConfigError(f"{where}: {_one_line(error, cls)}") from error
+
+
+def _one_line(error: ValidationError, cls: type) -> str:
+    first, *others = error.errors(include_url=False)
+    key = ".".join(str(part) for part in first["loc"])
+    rest = f" ({len(others)} more)" if others else ""
+    kind = first["type"]
+    if kind == "json_invalid":
+        return f"not valid JSON: {first['msg']}"
+    if kind == "missing":
+        return f"key '{key}' is missing; add it{rest}"
+    if kind == "unexpected_keyword_argument":
+        return f"unknown key '{key}'{_did_you_mean(str(first['loc'][-1]), cls)}{rest}"
+    message = first["msg"].removeprefix("Value error, ")
+    subject = f"{key} = {first['input']!r}: " if key and not isinstance(first["input"], dict) else ""
+    place = f"{key}: " if key and not subject else ""
+    return f"{subject}{place}{message}{rest}"
+
+
+def _did_you_mean(word: str, cls: type) -> str:
+    names = sorted(_all_field_names(cls))
+    close = difflib.get_close_matches(word, names, n=1)
+    return f"; did you mean '{close[0]}'?" if close else f"; known keys: {', '.join(names)}"
+
+
+def _all_field_names(cls: Any) -> set[str]:
+    """The field names of a dataclass and of the dataclasses inside it."""
+    names: set[str] = set()
+    stack, seen = [cls], set()
+    while stack:
+        kind = stack.pop()
+        stack.extend(getattr(kind, "__args__", ()))
+        if kind in seen or not hasattr(kind, "__dataclass_fields__"):
+            continue
+        seen.add(kind)
+        for field in fields(kind):
+            names.add(field.name)
+            stack.append(field.type)
+    return names

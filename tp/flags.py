@@ -3,6 +3,7 @@
 import contextlib
 import difflib
 import io
+import itertools
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import fields
@@ -14,7 +15,7 @@ from tp.errors import ConfigError
 
 T = TypeVar("T")
 
-_BOX: Final = re.compile(r"[╭╮╰╯│─]+")
+_COLOUR: Final = re.compile(r"\x1b\[[0-9;]*m")
 
 
 def parse_flags(cls: type[T], args: Sequence[str] | None = None, *, prog: str, description: str) -> T:
@@ -43,10 +44,15 @@ def parse_flags(cls: type[T], args: Sequence[str] | None = None, *, prog: str, d
 
 
 def _condense(report: str, prog: str) -> str:
-    """tyro's box as one line: its first sentence is the finding, the rest is help text."""
-    lines = [line for line in (_BOX.sub(" ", text).strip() for text in report.splitlines()) if line]
-    finding = lines[1] if len(lines) > 1 else "the command line cannot be read"
-    return f"{finding} Run '{prog} --help' for the flags."
+    """tyro's box as one line: the finding stands between the title and the next rule, help text below that."""
+    lines = [line.strip("│ ") for line in _COLOUR.sub("", report).splitlines()]
+    body = itertools.dropwhile(_is_rule, lines[1:])
+    finding = " ".join(" ".join(itertools.takewhile(lambda line: not _is_rule(line), body)).split())
+    return f"{finding.rstrip('.') or 'the command line cannot be read'}; run '{prog} --help' for the flags"
+
+
+def _is_rule(line: str) -> bool:
+    return not line.strip("╰╯─-")
 
 
 def _unknown(word: str, cls: Any, prog: str) -> str:

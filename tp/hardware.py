@@ -40,7 +40,8 @@ class Peak:
     """Why the number is not certain, if it is not."""
 
     def __post_init__(self) -> None:
-        _require_positive("flops_per_s", self.flops_per_s)
+        for field in ("flops_per_s", "flops_per_cycle_per_unit", "clock_hz"):
+            _require_positive(field, getattr(self, field))
         if (self.flops_per_cycle_per_unit is None) != (self.clock_hz is None):
             raise ValueError("flops_per_cycle_per_unit and clock_hz go together; give both or neither")
 
@@ -99,7 +100,8 @@ class Link:
     doubt: str | None = None
 
     def __post_init__(self) -> None:
-        _require_positive("bytes_per_s", self.bytes_per_s)
+        for field in ("bytes_per_s", "num_lanes", "lane_bytes_per_s"):
+            _require_positive(field, getattr(self, field))
         if (self.num_lanes is None) != (self.lane_bytes_per_s is None):
             raise ValueError("num_lanes and lane_bytes_per_s go together; give both or neither")
         one_way = self.one_way_bytes_per_s
@@ -124,7 +126,7 @@ class Link:
 @dataclass(frozen=True, slots=True, kw_only=True)
 @with_config(STRICT)
 class Node:
-    """One machine: equal devices and the links between them, the fastest first."""
+    """One machine: equal devices and the links between them; the first, by default, is the fastest that joins all."""
 
     name: str
     num_devices: int
@@ -135,6 +137,9 @@ class Node:
         _require_positive("num_devices", self.num_devices)
         if not self.links:
             raise ValueError("links is empty; add at least one [[links]] table")
+        names = [link.name for link in self.links]
+        if len(set(names)) < len(names):
+            raise ValueError(f"two links of the same name among {', '.join(names)}; rename one")
 
     def link(self, name: str | None = None) -> Link:
         """The link called `name`, by default the first; ConfigError when there is none of that name."""

@@ -7,10 +7,10 @@ A dataclass that is read from a file carries `@with_config(STRICT)` (nested ones
 import difflib
 import json
 import tomllib
-from collections.abc import Mapping
-from dataclasses import fields
+from collections.abc import Iterator, Mapping
+from dataclasses import fields, is_dataclass
 from pathlib import Path
-from typing import Any, Final, TypeVar
+from typing import Any, Final, TypeVar, get_args
 
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 
@@ -72,30 +72,29 @@ def _one_line(error: ValidationError, cls: type) -> str:
     if kind == "missing":
         return f"key '{key}' is missing; add it{rest}"
     if kind == "unexpected_keyword_argument":
-        return f"unknown key '{key}'{_did_you_mean(str(first['loc'][-1]), cls)}{rest}"
+        return f"unknown key '{key}'{_did_you_mean(first['loc'], cls)}{rest}"
     message = first["msg"].removeprefix("Value error, ")
-    subject = f"{key} = {first['input']!r}: " if key and not isinstance(first["input"], dict) else ""
+    subject = f"{key} = {first['input']!r}: " if key and not isinstance(first["input"], dict | list) else ""
     place = f"{key}: " if key and not subject else ""
     return f"{subject}{place}{message}{rest}"
 
 
-def _did_you_mean(word: str, cls: type) -> str:
-    names = sorted(_all_field_names(cls))
-    close = difflib.get_close_matches(word, names, n=1)
+def _did_you_mean(path: tuple[int | str, ...], cls: type) -> str:
+    names = [field.name for field in fields(_table_at(path, cls))]
+    close = difflib.get_close_matches(str(path[-1]), names, n=1)
     return f"; did you mean '{close[0]}'?" if close else f"; known keys: {', '.join(names)}"
 
 
-def _all_field_names(cls: Any) -> set[str]:
-    """The field names of a dataclass and of the dataclasses inside it."""
-    names: set[str] = set()
-    stack, seen = [cls], set()
-    while stack:
-        kind = stack.pop()
-        stack.extend(getattr(kind, "__args__", ()))
-        if kind in seen or not hasattr(kind, "__dataclass_fields__"):
-            continue
-        seen.add(kind)
-        for field in fields(kind):
-            names.add(field.name)
-            stack.append(field.type)
-    return names
+def _table_at(path: tuple[int | str, ...], cls: Any) -> Any:
+    """The dataclass within `cls` that the key at the end of `path` was looked up in."""
+    for part in path[:-1]:  # an index, or a key of a mapping, stays where it is
+        types = {field.name: field.type for field in fields(cls)}
+        cls = next(_dataclasses_in(types.get(str(part))), cls)
+    return cls
+
+
+def _dataclasses_in(annotation: Any) -> Iterator[Any]:
+    if is_dataclass(annotation):
+        yield annotation
+    for part in get_args(annotation):
+        yield from _dataclasses_in(part)

@@ -5,7 +5,7 @@ its QKV weight. The backward mirrors the forward; its products are two for each 
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from tp.case import Case
 from tp.plan.ops import (
@@ -37,12 +37,14 @@ class _AttentionBlock:
     case: Case
     backend: Backend
     shard: AttentionShard
-    h: int = field(init=False)
-    m: int = field(init=False)
 
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "h", self.case.model.hidden)
-        object.__setattr__(self, "m", self.case.workload.tokens)
+    @property
+    def h(self) -> int:
+        return self.case.model.hidden
+
+    @property
+    def m(self) -> int:
+        return self.case.workload.tokens
 
     @property
     def local_tokens(self) -> int:
@@ -61,9 +63,9 @@ class _AttentionBlock:
             yield self._pass("core", "concat", self.m * 2 * s.kv_width, reads=1, writes=1)  # into the KV cache
         yield self._core("forward")
         if case.strategy == "columns":
-            yield from self._gather_columns("out", model.attention_width)
+            yield from self._gather_columns(model.attention_width)
             yield self._gemm("out", "nt", self.m, self.h // case.tp, model.attention_width)  # [m, a*d] x [h/n, a*d]^T
-            yield from self._gather_columns("residual", self.h)
+            yield from self._gather_columns(self.h)
         else:
             yield self._gemm("out", "nt", self.m, self.h, s.width)  # [m, w] x [h, w]^T
             yield from self._send("all_reduce" if case.strategy == "allreduce" else "reduce_scatter", self.h)
@@ -84,12 +86,11 @@ class _AttentionBlock:
         yield self._gemm("qkv", "tn", s.qkv_width, self.h, self.m, backward=True)  # [m, q]^T x [m, h]
         if case.model.has_qkv_bias:
             yield self._pass("qkv", "bias_grad", self.m * s.qkv_width, reads=1, writes=0, backward=True)
-        yield from self._send(
-            "reduce_scatter" if case.strategy == "sequence" else "all_reduce", self.h, backward=True
-        )
+        yield from self._send("reduce_scatter" if case.strategy == "sequence" else "all_reduce", self.h, backward=True)
         elements = self.local_tokens * self.h
         yield self._pass("norm", "norm_backward", elements, reads=2, writes=1, backward=True)
-        yield self._pass("residual", "residual", elements, reads=2, writes=1, backward=True)
+        # The gradient that skipped the block is added when the norm's arrives, on the norm's time.
+        yield self._pass("norm", "residual", elements, reads=2, writes=1, backward=True)
 
     def _out_backward(self) -> Iterator[Op]:
         case, model, s = self.case, self.case.model, self.shard
@@ -112,11 +113,11 @@ class _AttentionBlock:
         yield self._gemm("out", "nn", self.m, s.width, self.h, backward=True)  # [m, h] x [h, w]
         yield self._gemm("out", "tn", self.h, s.width, self.m, backward=True)  # [m, h]^T x [m, w]
 
-    def _gather_columns(self, part: ComputePart, width: int) -> Iterator[Op]:
-        """All-gather [m, width/n] and lay the shards side by side, a copy that the consumer pays."""
+    def _gather_columns(self, width: int) -> Iterator[Op]:
+        """All-gather [m, width/n] and lay the shards side by side, a copy that the output projection pays."""
         yield from self._send("all_gather", width)
         if self.case.tp > 1:
-            yield self._pass(part, "concat", self.m * width, reads=1, writes=1)
+            yield self._pass("out", "concat", self.m * width, reads=1, writes=1)
 
     def _send(self, kind: CollectiveKind, width: int, *, backward: bool = False) -> Iterator[Op]:
         """A collective over [m, width]; none on one rank."""
@@ -130,9 +131,7 @@ class _AttentionBlock:
                 backend=self.backend,
             )
 
-    def _gemm(
-        self, part: ComputePart, layout: Layout, m: int, n: int, k: int, *, backward: bool = False
-    ) -> Gemm:
+    def _gemm(self, part: ComputePart, layout: Layout, m: int, n: int, k: int, *, backward: bool = False) -> Gemm:
         dtype = self.case.workload.dtype
         return Gemm(part=part, direction=_direction(backward), layout=layout, m=m, n=n, k=k, dtype=dtype)
 

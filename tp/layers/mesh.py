@@ -1,0 +1,34 @@
+"""Who a rank computes with: its place in a tensor-parallel group, and the group."""
+
+from dataclasses import dataclass
+
+import torch
+import torch.distributed as dist
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Mesh:
+    """One rank's view of its tensor-parallel group."""
+
+    rank: int
+    """Rank inside the group."""
+    size: int
+    """Tensor-parallel degree."""
+    device: torch.device
+    group: dist.ProcessGroup | None
+    """None for a group of one, which says nothing to anybody."""
+
+
+def lone_mesh(device: torch.device) -> Mesh:
+    """The mesh of a rank that computes alone."""
+    return Mesh(rank=0, size=1, device=device, group=None)
+
+
+def split_world(size: int, *, device: torch.device) -> Mesh:
+    """Cut the world into groups of `size` consecutive ranks; every rank of the world must call it."""
+    if size == 1:
+        return lone_mesh(device)
+    world = dist.get_world_size()
+    assert world % size == 0, f"a world of {world} has no groups of {size}"
+    group, _ = dist.new_subgroups(group_size=size)
+    return Mesh(rank=dist.get_rank(group), size=size, device=device, group=group)

@@ -1,0 +1,154 @@
+"""Is a sharded case right? Its output and gradients against the unsharded oracle, before anything is timed.
+
+Two figures a tensor, both against the oracle in a wider dtype:
+- `error`, the relative distance |y - ref| / |ref|. Each rounding to the working dtype on the way adds an error whose
+  relative root mean square is at most u / sqrt(3), u the unit roundoff; independent, they add in quadrature. Sums of
+  k products kept in fp32 add sqrt(k) of fp32's.
+- `gain`, <y, ref> / <ref, ref> - 1: a part that is scaled or missing moves it, while roundings cancel over the many
+  elements. It finds a shard that is 1 % off, which the distance cannot in 16 bits.
+"""
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import Final
+
+import torch
+from torch import Tensor
+
+from bench.harness.cases import TORCH_DTYPES, BuiltCase, Inputs, attention_sizes
+from tp.case import Case
+from tp.layers.collectives import GroupCollectives
+from tp.layers.gradients import finish_gradients
+from tp.layers.reference import reference_update, widen
+from tp.layers.weights import AttentionWeights, rank_rows, shard_attention
+from tp.layers.wire import Unwatched, Wire
+
+# Roundings to the working dtype on the way through the block: norm, QKV, two in the rotation, the probabilities, the
+# core's result, the output projection, the bias; the sum over n ranks adds n - 1. The backward walks it again.
+FORWARD_ROUNDINGS: Final = 8
+# Roundings are not quite independent and not quite uniform; real errors stay under half of the bound.
+SAFETY: Final = 2.0
+# Rounding to nearest does not bias, but few values may round alike: the part of the roundoff granted to the gain,
+# and the standard deviations of its noise. A shard that is 1 % off on one of 8 ranks moves it by 5 times the former
+# in bf16.
+GAIN_ROUNDOFFS: Final = 1 / 16
+GAIN_DEVIATIONS: Final = 4.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Check:
+    """One tensor against the oracle."""
+
+    tensor: str
+    error: float
+    error_limit: float
+    gain: float
+    gain_limit: float
+
+    @property
+    def passed(self) -> bool:
+        """Comparisons with NaN are false, so a NaN fails."""
+        return self.error <= self.error_limit and abs(self.gain) <= self.gain_limit
+
+
+def check_case(built: BuiltCase, *, weights: AttentionWeights, inputs: Inputs) -> list[Check]:
+    """Run the block once under real collectives and compare; every rank of the group must call it."""
+    case, mesh = built.case, built.mesh
+    wire = Wire(collectives=GroupCollectives(mesh), timeline=Unwatched())
+    built.forget()
+    with torch.set_grad_enabled(built.trains):
+        update = built.block.update(built.x, built.positions, wire)
+    expected_update, expected_x, expected_block = _expected(built, weights, inputs)
+    for_output, for_gradients = _limits(case)
+    checks = [_compare("output", update, expected_update, for_output)]
+    if built.trains:
+        update.backward(built.grad)
+        finish_gradients(
+            built.block, strategy=case.strategy, num_kv_heads=case.model.num_kv_heads, collectives=wire.collectives
+        )
+        checks.append(_compare("input gradient", _gradient(built.x), expected_x, for_gradients))
+        expected = dict(expected_block.named_parameters())
+        for name, parameter in built.block.named_parameters():
+            checks.append(_compare(f"{name} gradient", _gradient(parameter), expected[name], for_gradients))
+    built.forget()
+    return checks
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Limit:
+    """What roundings may do to a tensor that is made from `independent` rounded values."""
+
+    error: float
+    gain: float
+    """Where few values do not add noise: the bias of roundings and of sums kept in fp32."""
+    independent: int
+
+    def gain_of(self, num_elements: int) -> float:
+        return self.gain + GAIN_DEVIATIONS * self.error / math.sqrt(min(num_elements, self.independent))
+
+
+def _limits(case: Case) -> tuple[_Limit, _Limit]:
+    """The limits for the output and for the gradients."""
+    dtype, w, model = TORCH_DTYPES[case.workload.dtype], case.workload, case.model
+    u, u_fp32 = torch.finfo(dtype).eps / 2, torch.finfo(torch.float32).eps / 2
+    roundings = FORWARD_ROUNDINGS + case.tp - 1
+    summed = model.hidden + w.context + model.attention_width
+
+    def limit(*, walks: int, summed: int, independent: int) -> _Limit:
+        error = SAFETY * math.sqrt(walks * (roundings * u**2 + summed * u_fp32**2) / 3)
+        gain = GAIN_ROUNDOFFS * u + SAFETY * math.sqrt(walks * summed / 3) * u_fp32
+        return _Limit(error=error, gain=gain, independent=independent)
+
+    # Gradients are products of rounded factors; the fewest elements among these has the gradient of the keys.
+    kv_elements = w.tokens * max(1, model.num_kv_heads // case.tp) * model.head_dim
+    return (
+        limit(walks=1, summed=summed, independent=w.tokens * model.hidden),
+        limit(walks=2, summed=summed + w.tokens, independent=kv_elements),
+    )
+
+
+def _compare(name: str, actual: Tensor, expected: Tensor, limit: _Limit) -> Check:
+    y, ref = actual.detach().double().flatten(), expected.detach().double().flatten()
+    norm = float(ref.norm())
+    return Check(
+        tensor=name,
+        error=float((y - ref).norm()) / norm,
+        error_limit=limit.error,
+        gain=float(y @ ref) / norm**2 - 1,
+        gain_limit=limit.gain_of(ref.numel()),
+    )
+
+
+def _expected(
+    built: BuiltCase, weights: AttentionWeights, inputs: Inputs
+) -> tuple[Tensor, Tensor, torch.nn.Module]:
+    """The oracle's update, input gradient and parameter gradients, cut as this rank holds them."""
+    case, mesh, sizes = built.case, built.mesh, attention_sizes(built.case)
+    wide_dtype = torch.float64 if case.workload.dtype == "fp32" else torch.float32
+    wide = widen(weights, wide_dtype)
+    x = inputs.x.to(wide_dtype).requires_grad_()
+    past = None if inputs.past is None else (inputs.past[0][:, :, :-1], inputs.past[1][:, :, :-1])
+    first = case.workload.context - case.workload.seq if case.model.position == "rope" else None
+    with torch.set_grad_enabled(built.trains):
+        update = reference_update(x, wide, sizes, batch=case.workload.batch, first_position=first, past=past)
+    rows = slice(None)
+    if case.strategy == "sequence":
+        rows = rank_rows(case.workload.tokens, rank=mesh.rank, num_ranks=mesh.size)
+    if not built.trains:
+        return update[rows], x[rows], built.block
+    update.backward(inputs.grad.to(wide_dtype))
+    gradients = replace(wide, **{name: _gradient(leaf) for name, leaf in _leaves(wide)})
+    return update[rows], _gradient(x)[rows], shard_attention(gradients, sizes, strategy=case.strategy, mesh=mesh)
+
+
+def _leaves(weights: AttentionWeights) -> Iterator[tuple[str, Tensor]]:
+    for name in weights.__dataclass_fields__:
+        leaf = getattr(weights, name)
+        if leaf is not None:
+            yield name, leaf
+
+
+def _gradient(leaf: Tensor) -> Tensor:
+    assert leaf.grad is not None, "the backward left a leaf without a gradient"
+    return leaf.grad

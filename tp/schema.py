@@ -59,11 +59,13 @@ def _validate(text: str, cls: type[T], *, where: str) -> T:
     try:
         return TypeAdapter(cls).validate_json(text)
     except ValidationError as error:
-        raise ConfigError(f"{where}: {_one_line(error, cls)}") from error
+        raise ConfigError(f"{where}: {' '.join(_finding(error, cls).split())}") from error
 
 
-def _one_line(error: ValidationError, cls: type) -> str:
-    first, *others = error.errors(include_url=False)
+def _finding(error: ValidationError, cls: type) -> str:
+    # A misspelt key is also a missing one: the spelling is what to tell.
+    errors = error.errors(include_url=False)
+    first, *others = sorted(errors, key=lambda each: each["type"] != "unexpected_keyword_argument")
     key = ".".join(str(part) for part in first["loc"])
     rest = f" ({len(others)} more)" if others else ""
     kind = first["type"]

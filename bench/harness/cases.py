@@ -85,9 +85,7 @@ def attention_sizes(case: Case) -> AttentionSizes:
 
 def full_weights(case: Case, device: torch.device) -> AttentionWeights:
     """The unsharded weights, the same on every rank and for every strategy."""
-    return attention_weights(
-        attention_sizes(case), dtype=TORCH_DTYPES[case.workload.dtype], device=device, seed=SEED
-    )
+    return attention_weights(attention_sizes(case), dtype=TORCH_DTYPES[case.workload.dtype], device=device, seed=SEED)
 
 
 def full_inputs(case: Case, device: torch.device) -> Inputs:

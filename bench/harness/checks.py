@@ -120,9 +120,7 @@ def _compare(name: str, actual: Tensor, expected: Tensor, limit: _Limit) -> Chec
     )
 
 
-def _expected(
-    built: BuiltCase, weights: AttentionWeights, inputs: Inputs
-) -> tuple[Tensor, Tensor, torch.nn.Module]:
+def _expected(built: BuiltCase, weights: AttentionWeights, inputs: Inputs) -> tuple[Tensor, Tensor, torch.nn.Module]:
     """The oracle's update, input gradient and parameter gradients, cut as this rank holds them."""
     case, mesh, sizes = built.case, built.mesh, attention_sizes(built.case)
     wide_dtype = torch.float64 if case.workload.dtype == "fp32" else torch.float32

@@ -66,7 +66,7 @@ class Wire:
 
 def apply(function: type[torch.autograd.Function], *args: object) -> Tensor:
     """Call an autograd function of one result, which torch leaves untyped."""
-    result: Tensor = function.apply(*args)  # type: ignore[no-untyped-call]
+    result: Tensor = function.apply(*args)
     return result
 
 

@@ -1,0 +1,82 @@
+"""Who this process is among those that torchrun started, and the process group they form."""
+
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Literal
+
+import torch
+import torch.distributed as dist
+
+from bench.harness.ranks import LoneRank, Ranks, WorldRanks
+from tp.errors import MeasurementError
+from tp.plan.ops import Backend
+
+DeviceKind = Literal["cpu", "cuda"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Launch:
+    """This process's place in the run, as torchrun tells it."""
+
+    rank: int
+    world: int
+    local_rank: int
+    local_world: int
+
+    @property
+    def leads(self) -> bool:
+        """Whether this is the rank that speaks to the user and writes the records."""
+        return self.rank == 0
+
+    @property
+    def num_nodes(self) -> int:
+        return self.world // self.local_world
+
+
+def read_launch(environ: Mapping[str, str] = os.environ) -> Launch:
+    """The place that torchrun's environment variables give; without them, a world of one."""
+    world = int(environ.get("WORLD_SIZE", "1"))
+    return Launch(
+        rank=int(environ.get("RANK", "0")),
+        world=world,
+        local_rank=int(environ.get("LOCAL_RANK", "0")),
+        local_world=int(environ.get("LOCAL_WORLD_SIZE", str(world))),
+    )
+
+
+def backend_of(kind: DeviceKind) -> Backend:
+    return "nccl" if kind == "cuda" else "gloo"
+
+
+def pick_device(kind: DeviceKind, launch: Launch) -> torch.device:
+    """This rank's device: its own GPU, or one compute thread of the CPU."""
+    if kind == "cpu":
+        # One thread a rank, so that a rank stands for one device whatever the size of the world.
+        torch.set_num_threads(1)
+        return torch.device("cpu")
+    count = torch.cuda.device_count()
+    if launch.local_rank >= count:
+        raise MeasurementError(
+            f"--nproc-per-node {launch.local_world}: rank {launch.rank} has no GPU of its own, there are {count}; "
+            f"start at most {count} ranks a node"
+        )
+    device = torch.device("cuda", launch.local_rank)
+    torch.cuda.set_device(device)
+    return device
+
+
+@contextmanager
+def process_group(launch: Launch, kind: DeviceKind, *, timeout_s: float) -> Iterator[Ranks]:
+    """The ranks, joined for as long as the context lasts; a collective that hangs ends after `timeout_s`."""
+    if launch.world == 1:
+        yield LoneRank()
+        return
+    backend = "cpu:gloo,cuda:nccl" if kind == "cuda" else "gloo"
+    dist.init_process_group(backend, timeout=timedelta(seconds=timeout_s))
+    try:
+        yield WorldRanks()
+    finally:
+        dist.destroy_process_group()

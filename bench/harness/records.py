@@ -1,0 +1,179 @@
+"""Record files: JSON Lines, one file a run, appended and flushed line by line; loads without torch.
+
+Lines, by `line`:
+  header    once a run (a resumed run adds another): schema version, command, hardware, environment, git
+  planned   before a case's first sample: its plan and its estimates
+  case      when a case ends: samples of all ranks, checks, status
+  op        when one op of `bench/gemm.py` or `bench/collectives.py` ends: the op and its samples
+
+Schema history
+  1  first version
+"""
+
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Final, Literal, TextIO
+
+from pydantic import Field, TypeAdapter, ValidationError, with_config
+
+from tp.case import Case
+from tp.cost.theory import Estimate
+from tp.errors import ConfigError, MeasurementError
+from tp.hardware import Node
+from tp.plan.ops import AttentionCore, Backend, Collective, Direction, Elementwise, Gemm, Part
+from tp.schema import STRICT, to_json
+
+SCHEMA_VERSION: Final = 1
+
+AnyOp = Annotated[Gemm | AttentionCore | Elementwise | Collective, Field(discriminator="op")]
+Times = tuple[tuple[float, ...], ...]
+"""[iteration][rank], seconds."""
+Status = Literal["ok", "failed", "skipped"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PartTimes:
+    """The time that one part of the passes took."""
+
+    part: Part
+    direction: Direction
+    times_s: Times
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Samples:
+    """Every timed pass of one task, on every rank."""
+
+    task: str
+    warmup_s: Times
+    times_s: Times
+    parts: tuple[PartTimes, ...]
+    stopped_by: Literal["target", "rounds", "seconds"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CheckResult:
+    """One tensor against the oracle, the worst over ranks."""
+
+    tensor: str
+    error: float | None
+    """None where it was not a number."""
+    error_limit: float
+    gain: float | None
+    gain_limit: float
+    passed: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+@with_config(STRICT)
+class Header:
+    """What is true of the whole run."""
+
+    line: Literal["header"] = "header"
+    schema_version: Literal[1] = SCHEMA_VERSION
+    created: str
+    command: tuple[str, ...]
+    world: int
+    num_nodes: int
+    backend: Backend
+    hardware: Node
+    calibration: str | None
+    """Path of the calibration that the estimates used."""
+    environment: dict[str, Any]
+    oversubscribed: str | None
+    """Why the ranks' times are not comparable with others', or None when they are."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+@with_config(STRICT)
+class Planned:
+    """A case's plan and estimates, written before its first sample."""
+
+    line: Literal["planned"] = "planned"
+    key: str
+    written: str
+    case: Case
+    ops: tuple[AnyOp, ...]
+    estimates: tuple[Estimate, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+@with_config(STRICT)
+class CaseResult:
+    """What came of a case."""
+
+    line: Literal["case"] = "case"
+    key: str
+    written: str
+    status: Status
+    reason: str | None
+    """Why it failed or was skipped."""
+    groups: int
+    """Tensor-parallel groups that ran side by side."""
+    checks: tuple[CheckResult, ...]
+    samples: tuple[Samples, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+@with_config(STRICT)
+class OpResult:
+    """One op alone, timed for a calibration with all ranks busy at it."""
+
+    line: Literal["op"] = "op"
+    written: str
+    op: AnyOp
+    samples: Samples
+
+
+Line = Annotated[Header | Planned | CaseResult | OpResult, Field(discriminator="line")]
+_LINE: Final[TypeAdapter[Header | Planned | CaseResult | OpResult]] = TypeAdapter(Line)
+
+
+class RecordWriter:
+    """Appends lines to a record file, each on disk before the next thing is measured."""
+
+    def __init__(self, path: Path) -> None:
+        """Open `path` for appending at once, so that a bad one fails before anything runs."""
+        self.path = path
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            self._file: TextIO = path.open("a", encoding="utf-8")
+        except OSError as error:
+            raise ConfigError(f"--out {path}: cannot be written ({error.strerror}); name another file") from error
+
+    def append(self, line: Header | Planned | CaseResult | OpResult) -> None:
+        """Write one line; MeasurementError when the disk does not take it."""
+        try:
+            self._file.write(to_json(line) + "\n")
+            self._file.flush()
+            os.fsync(self._file.fileno())
+        except OSError as error:
+            raise MeasurementError(f"{self.path}: could not be written ({error.strerror}); free the disk") from error
+
+    def close(self) -> None:
+        self._file.close()
+
+
+def read_lines(path: Path) -> Iterator[Header | Planned | CaseResult | OpResult]:
+    """The lines of a record file, in order.
+
+    Raises ConfigError naming the line that cannot be read; a torn last line is left out, since a run that was
+    interrupted leaves one.
+    """
+    try:
+        texts = path.read_text(encoding="utf-8").split("\n")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: cannot be read ({error})") from error
+    for number, text in enumerate(texts, start=1):
+        if not text:
+            continue
+        try:
+            yield _LINE.validate_json(text)
+        except ValidationError as error:
+            if number == len(texts):
+                return
+            first = error.errors(include_url=False)[0]
+            place = ".".join(str(part) for part in first["loc"])
+            raise ConfigError(f"{path}: line {number} is not a record ({place}: {first['msg']})") from error

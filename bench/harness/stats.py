@@ -1,0 +1,53 @@
+"""Statistics of timed iterations; loads without torch."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+from scipy.stats import binom
+
+CONFIDENCE: Final = 0.95
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Summary:
+    """A sample of iteration times: median with its interval, and the tails."""
+
+    median_s: float
+    low_s: float
+    high_s: float
+    p5_s: float
+    p95_s: float
+    num_samples: int
+
+    @property
+    def relative_half_width(self) -> float:
+        """Half of the interval over the median: what sampling tries to bring under its target."""
+        return (self.high_s - self.low_s) / 2 / self.median_s if self.median_s else 0.0
+
+
+def summarise(times_s: Sequence[float]) -> Summary:
+    """The summary of at least one iteration time."""
+    ordered = np.sort(np.asarray(times_s, dtype=np.float64))
+    assert ordered.size > 0, "nothing was timed"
+    first, last = _median_ranks(ordered.size)
+    p5, p95 = np.quantile(ordered, (0.05, 0.95))
+    return Summary(
+        median_s=float(np.median(ordered)),
+        low_s=float(ordered[first]),
+        high_s=float(ordered[last]),
+        p5_s=float(p5),
+        p95_s=float(p95),
+        num_samples=int(ordered.size),
+    )
+
+
+def _median_ranks(count: int) -> tuple[int, int]:
+    """Indices of the order statistics between which the median lies with 95 % confidence.
+
+    Free of any distribution: the number of values under the median is binomial with p = 1/2 (David & Nagaraja,
+    Order Statistics, 2003, section 7.1). Under six values even the extremes do not reach 95 %; they are given.
+    """
+    first = max(int(binom.ppf((1 - CONFIDENCE) / 2, count, 0.5)) - 1, 0)
+    return first, count - 1 - first

@@ -1,0 +1,3 @@
+"""Ops become seconds: `theory` is the contract and the sum over a plan; `article`, `datasheet` and `calibrated` are
+the theories, `curves` the forms that a calibration fits.
+"""

@@ -1,0 +1,126 @@
+"""The theory that a machine's own measurements give: fitted curves, looked up by what an op is."""
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Final, Literal, TypeVar
+
+from pydantic import with_config
+
+from tp import schema
+from tp.cost.curves import CollectiveCurve, GemmCurve, LinearCurve
+from tp.cost.theory import OpEstimate, TheoryName
+from tp.errors import ConfigError
+from tp.plan.ops import AttentionCore, Collective, CollectiveKind, Elementwise, Gemm, Op, bus_factor
+from tp.schema import STRICT
+from tp.units import Dtype
+
+# 1: curves for gemm, attention, elementwise and collectives.
+CALIBRATION_VERSION: Final = 1
+
+Curve = TypeVar("Curve", GemmCurve, LinearCurve, CollectiveCurve)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+@with_config(STRICT)
+class Calibration:
+    """Curves fitted to measurements of one machine; the keys are those of the `*_key` functions."""
+
+    schema_version: Literal[1]
+    hardware: str
+    created: str
+    """ISO 8601."""
+    sources: tuple[str, ...]
+    """The files that were fitted, or their citations."""
+    gemm: dict[str, GemmCurve]
+    attention: dict[str, LinearCurve]
+    elementwise: dict[str, LinearCurve]
+    collectives: dict[str, CollectiveCurve]
+
+
+def gemm_key(op: Gemm) -> str:
+    return f"{op.dtype}/{op.layout}"
+
+
+def attention_key(op: AttentionCore) -> str:
+    shape = "decode" if op.seq == 1 else op.direction
+    return f"{op.dtype}/{shape}"
+
+
+def elementwise_key(op: Elementwise) -> str:
+    return f"{op.dtype}/{op.kind}"
+
+
+def collective_key(kind: CollectiveKind, num_ranks: int, dtype: Dtype) -> str:
+    return f"{kind}/{num_ranks}/{dtype}"
+
+
+def gemm_sizes(op: Gemm) -> tuple[float, ...]:
+    """The sizes whose range a fit remembers."""
+    return op.m, op.n, op.k
+
+
+def attention_sizes(op: AttentionCore) -> tuple[float, ...]:
+    return op.batch * op.num_heads, op.context, op.head_dim
+
+
+def load_calibration(path: Path) -> Calibration:
+    """Read a calibration file; ConfigError when it is not one, or of another schema version."""
+    if not path.is_file():
+        raise ConfigError(f"--calibration {path}: no such file; make one with 'python -m analysis calibrate'")
+    return schema.load_json(path, Calibration)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CalibratedTheory:
+    """Prices ops by a calibration; an op of a kind or dtype that was not measured has no price."""
+
+    calibration: Calibration
+    name: TheoryName = "calibrated"
+
+    def price(self, op: Op) -> OpEstimate | None:
+        match op:
+            case Gemm():
+                gemm = self.calibration.gemm.get(gemm_key(op))
+                if gemm is None:
+                    return None
+                return gemm.fit.estimate(float(gemm.seconds(op.flops, op.moved_bytes)), gemm_sizes(op))
+            case AttentionCore():
+                return _linear(self.calibration.attention.get(attention_key(op)), op, attention_sizes(op))
+            case Elementwise():
+                curve = self.calibration.elementwise.get(elementwise_key(op))
+                return _linear(curve, op, (op.moved_bytes,))
+            case Collective():
+                return self._collective(op)
+
+    def _collective(self, op: Collective) -> OpEstimate | None:
+        curve = self.calibration.collectives.get(collective_key(op.kind, op.num_ranks, op.dtype))
+        if curve is not None:
+            return curve.fit.estimate(float(curve.seconds(op.size_bytes)), (op.size_bytes,))
+        return self._other_rank_count(op)
+
+    def _other_rank_count(self, op: Collective) -> OpEstimate | None:
+        """From the nearest measured rank count: latency by the number of steps, bytes by the bus factor."""
+        measured = []
+        for key in self.calibration.collectives:
+            kind, num_ranks, dtype = key.split("/")
+            if kind == op.kind and dtype == op.dtype:
+                measured.append(int(num_ranks))
+        if not measured:
+            return None
+        nearest = min(measured, key=lambda n: abs(n - op.num_ranks))
+        curve = self.calibration.collectives[collective_key(op.kind, nearest, op.dtype)]
+        steps = (op.num_ranks - 1) / (nearest - 1)
+        share = bus_factor(op.kind, op.num_ranks) / bus_factor(op.kind, nearest)
+        scaled = replace(
+            curve,
+            latency_s=(curve.latency_s[0] * steps, curve.latency_s[1] * steps),
+            seconds_per_byte=(curve.seconds_per_byte[0] * share, curve.seconds_per_byte[1] * share),
+        )
+        # A rank count that was not measured is outside of every range.
+        return curve.fit.estimate(float(scaled.seconds(op.size_bytes)), (float("inf"),))
+
+
+def _linear(curve: LinearCurve | None, op: AttentionCore | Elementwise, sizes: tuple[float, ...]) -> OpEstimate | None:
+    if curve is None:
+        return None
+    return curve.fit.estimate(float(curve.seconds(op.flops, op.moved_bytes)), sizes)

@@ -1,0 +1,31 @@
+"""The bound that the data sheets set: dense peak, memory bandwidth, one-way link rate. Nobody beats it.
+
+A rate that no source states bounds nothing: the op's other bounds stand, and an op with none is left out.
+"""
+
+from dataclasses import dataclass
+
+from tp.cost.theory import OpEstimate, TheoryName, point
+from tp.hardware import Link, Node
+from tp.plan.ops import Collective, Op
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DatasheetTheory:
+    """Roofline (Williams et al. 2009): the slower of arithmetic and memory; collectives at line rate, no latency."""
+
+    node: Node
+    link: Link
+    name: TheoryName = "datasheet"
+
+    def price(self, op: Op) -> OpEstimate | None:
+        if isinstance(op, Collective):
+            rate = self.link.one_way_bytes_per_s
+            return None if rate is None else point(op.sent_bytes / rate)
+        bounds = []
+        peak = self.node.device.dense_peak(op.dtype)
+        if peak is not None and op.flops > 0:
+            bounds.append(op.flops / peak.flops_per_s)
+        if self.node.device.memory_bytes_per_s is not None:
+            bounds.append(op.moved_bytes / self.node.device.memory_bytes_per_s)
+        return point(max(bounds)) if bounds else None

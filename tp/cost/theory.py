@@ -1,0 +1,102 @@
+"""What a theory is, and the estimate of a plan under one: seconds for every part, with an interval."""
+
+import math
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Final, Literal, Protocol, get_args
+
+from tp.plan.ops import Collective, Op, Part, Plan
+
+TheoryName = Literal["article", "datasheet", "calibrated"]
+THEORIES: Final[tuple[TheoryName, ...]] = get_args(TheoryName)
+
+Whole = Literal["compute", "communication", "total"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OpEstimate:
+    """Seconds for one op; the interval is nominally 90 %, or the point itself where the theory has none."""
+
+    seconds: float
+    low_s: float
+    high_s: float
+    extrapolated: bool = False
+
+
+class Theory(Protocol):
+    """Prices ops."""
+
+    @property
+    def name(self) -> TheoryName: ...
+
+    def price(self, op: Op) -> OpEstimate | None:
+        """None where the theory has nothing to say of the op."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PartEstimate:
+    """Seconds for a part or a whole."""
+
+    part: Part | Whole
+    seconds: float | None
+    """None where the theory has nothing to say of any of its ops."""
+    low_s: float | None
+    high_s: float | None
+    extrapolated: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Estimate:
+    """What a theory says of a plan."""
+
+    theory: TheoryName
+    parts: tuple[PartEstimate, ...]
+
+    def part(self, name: Part | Whole) -> PartEstimate:
+        """The estimate of `name`; KeyError when the plan has no such part."""
+        for part in self.parts:
+            if part.part == name:
+                return part
+        raise KeyError(name)
+
+
+def point(seconds: float) -> OpEstimate:
+    """An estimate of a theory that gives no interval."""
+    return OpEstimate(seconds=seconds, low_s=seconds, high_s=seconds)
+
+
+def estimate_plan(plan: Plan, theory: Theory) -> Estimate:
+    """The sum over the ops of each part; `total` is compute and communication one after the other.
+
+    Intervals add end to end, as if all ops erred together: wide rather than wrong.
+    """
+    priced = [(op, theory.price(op)) for op in plan.ops]
+
+    def total(name: Part | Whole, wanted: Callable[[Op], bool]) -> PartEstimate:
+        return _sum(name, [price for op, price in priced if wanted(op)])
+
+    parts = [total(part, lambda op, part=part: op.part == part) for part in plan.parts]  # type: ignore[misc]
+    return Estimate(
+        theory=theory.name,
+        parts=(
+            *parts,
+            total("compute", lambda op: not isinstance(op, Collective)),
+            total("communication", lambda op: isinstance(op, Collective)),
+            total("total", lambda op: True),
+        ),
+    )
+
+
+def _sum(name: Part | Whole, prices: Iterable[OpEstimate | None]) -> PartEstimate:
+    prices = list(prices)
+    known = [price for price in prices if price is not None]
+    if not known and prices:
+        return PartEstimate(part=name, seconds=None, low_s=None, high_s=None, extrapolated=False)
+    return PartEstimate(
+        part=name,
+        seconds=math.fsum(price.seconds for price in known),
+        low_s=math.fsum(price.low_s for price in known),
+        high_s=math.fsum(price.high_s for price in known),
+        extrapolated=any(price.extrapolated for price in known),
+    )

@@ -63,6 +63,20 @@ class GroupCollectives:
         reduce_scatter_single(shard, full.contiguous(), group=self.mesh.group)
         return shard
 
+    def pass_on(self, x: Tensor) -> Tensor:
+        """Send `x` to the next rank and receive the one before's, all ranks at once: one step of a ring."""
+        received = torch.empty_like(x)
+        group, rank, size = self.mesh.group, self.mesh.rank, self.mesh.size
+        works = dist.batch_isend_irecv(
+            [
+                dist.P2POp(dist.isend, x, group=group, group_peer=(rank + 1) % size),
+                dist.P2POp(dist.irecv, received, group=group, group_peer=(rank - 1) % size),
+            ]
+        )
+        for work in works:
+            work.wait()
+        return received
+
 
 class SilentCollectives:
     """Collectives that send nothing: right shapes, wrong numbers, for timing the compute between them."""

@@ -1,0 +1,75 @@
+"""What the user sees while a run goes on; only the leading rank speaks, and it never decides anything."""
+
+from collections.abc import Sequence
+from typing import Final
+
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+from bench.harness.parts import PartRow
+from tp.units import format_bytes, format_flops, format_seconds, format_signed_percent
+
+NOTHING: Final = "-"
+
+
+def make_console(*, leads: bool) -> Console:
+    """A console that prints on the leading rank and nowhere else; plain text when it is not a terminal."""
+    console = Console(quiet=not leads, highlight=False)
+    # In a pipe or a file the width is unknown; rows are kept on one line there.
+    return console if console.is_terminal else Console(quiet=not leads, highlight=False, width=140)
+
+
+def progress_bar(console: Console) -> Progress:
+    """A bar over the cases; silent when the output is not a terminal."""
+    return Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        console=console,
+        transient=True,
+        disable=console.quiet or not console.is_terminal,
+    )
+
+
+def part_table(rows: Sequence[PartRow]) -> Table:
+    """Measured beside predicted, one line a part; the rows are those of one case."""
+    first = rows[0]
+    table = Table(title=escape(first.case), title_justify="left", box=None, pad_edge=False)
+    for heading in ("part", "measured", "95 % interval", "predicted", "90 % interval", "error", "FLOP", "bytes"):
+        table.add_column(heading, justify="left" if heading == "part" else "right")
+    for row in rows:
+        table.add_row(
+            row.part,
+            _seconds(row.measured_s),
+            _interval(row.low_s, row.high_s),
+            _seconds(row.estimate_s),
+            _interval(row.estimate_low_s, row.estimate_high_s),
+            _error(row),
+            format_flops(row.flops) if row.flops else NOTHING,
+            format_bytes(row.bytes) if row.bytes else NOTHING,
+        )
+    notes = [f"predicted by: {first.theory or 'nothing'}, error: predicted / measured - 1"]
+    if first.theory == "datasheet":
+        notes.append("a bound, not a forecast: measure gemm.py and collectives.py and pass --calibration")
+    if any(row.extrapolated for row in rows):
+        notes.append("partly extrapolated beyond the calibration's sizes")
+    table.caption, table.caption_justify = "; ".join(notes), "left"
+    return table
+
+
+def _seconds(value: float | None) -> str:
+    return NOTHING if value is None else format_seconds(value)
+
+
+def _interval(low: float | None, high: float | None) -> str:
+    if low is None or high is None or low == high:
+        return NOTHING
+    return f"{format_seconds(low)} - {format_seconds(high)}"
+
+
+def _error(row: PartRow) -> str:
+    quotient = row.predicted_over_measured
+    return NOTHING if quotient is None else format_signed_percent(quotient - 1)

@@ -1,0 +1,156 @@
+"""The flat rows of a case, one a part: measured beside estimated; the columns of parts.csv, which stay stable.
+
+How a sample becomes a part's time: directions add up; a compute part takes the slowest rank, as the block does. A
+collective takes the fastest, since the others' time holds their wait for the last to arrive (NVIDIA/nccl#460): the
+shortest is the transfer. The wholes (compute, communication, serial, total) are the maximum over ranks.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, fields
+from typing import Any, Final
+
+import numpy as np
+
+from bench.harness.records import CaseResult, Header, Planned, Samples
+from bench.harness.stats import Summary, summarise
+from tp.cost.theory import Estimate, PartEstimate, TheoryName
+from tp.plan.ops import COLLECTIVE_KINDS, Collective, Op, sum_bytes, sum_flops
+
+# The variant whose time a row of a whole is, by part.
+WHOLES: Final = {"compute": "compute", "communication": "communication", "serial": "serial", "total": "full"}
+# The best theory first: rows stand beside the first of these that was written down.
+PREFERENCE: Final[tuple[TheoryName, ...]] = ("calibrated", "datasheet", "article")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PartRow:
+    """One (case, part)."""
+
+    case: str
+    model: str
+    phase: str
+    strategy: str
+    tp: int
+    world: int
+    nodes: int
+    batch: int
+    seq: int
+    context: int
+    dtype: str
+    part: str
+    measured_s: float | None
+    low_s: float | None
+    high_s: float | None
+    samples: int
+    estimate_s: float | None
+    estimate_low_s: float | None
+    estimate_high_s: float | None
+    theory: str
+    extrapolated: bool
+    bytes: float
+    flops: float
+    status: str
+    comparable: bool
+
+    @property
+    def predicted_over_measured(self) -> float | None:
+        """Above one where the estimate is too slow."""
+        if not self.measured_s or not self.estimate_s:
+            return None
+        return self.estimate_s / self.measured_s
+
+
+COLUMNS: Final = tuple(field.name for field in fields(PartRow))
+
+
+def part_rows(
+    header: Header, planned: Planned, result: CaseResult, *, theory: TheoryName | None = None
+) -> list[PartRow]:
+    """The rows of a case in the order parts, wholes; `theory` is by default the best that was written down."""
+    estimate = choose_estimate(planned.estimates, theory)
+    summaries = dict(_summaries(result.samples))
+    names = [*dict.fromkeys(op.part for op in planned.ops), "compute", "communication", "serial", "total"]
+    if not any(isinstance(op, Collective) for op in planned.ops):
+        names.remove("communication")
+    return [_row(header, planned, result, name, summaries.get(name), estimate) for name in names]
+
+
+def choose_estimate(estimates: Sequence[Estimate], theory: TheoryName | None) -> Estimate | None:
+    """The estimate under `theory`, by default under the best one there is."""
+    by_name = {estimate.theory: estimate for estimate in estimates}
+    wanted = PREFERENCE if theory is None else (theory,)
+    return next((by_name[name] for name in wanted if name in by_name), None)
+
+
+def _summaries(samples: Sequence[Samples]) -> Iterator[tuple[str, Summary]]:
+    by_task = {sample.task: sample for sample in samples}
+    for name, task in WHOLES.items():
+        if task in by_task:
+            yield name, summarise(np.array(by_task[task].times_s).max(axis=1).tolist())
+    if "parts" not in by_task:
+        return
+    by_part: dict[str, Any] = {}
+    for times in by_task["parts"].parts:
+        by_part[times.part] = by_part.get(times.part, 0.0) + np.array(times.times_s)  # [iteration, rank]
+    for name, seconds in by_part.items():
+        over_ranks = seconds.min(axis=1) if name in COLLECTIVE_KINDS else seconds.max(axis=1)
+        yield name, summarise(over_ranks.tolist())
+
+
+def _row(
+    header: Header,
+    planned: Planned,
+    result: CaseResult,
+    name: str,
+    summary: Summary | None,
+    estimate: Estimate | None,
+) -> PartRow:
+    case, ops = planned.case, _ops_of(name, planned.ops)
+    expected = _expected(estimate, name)
+    return PartRow(
+        case=planned.key,
+        model=case.model.name,
+        phase=case.workload.phase,
+        strategy=case.strategy,
+        tp=case.tp,
+        world=header.world,
+        nodes=header.num_nodes,
+        batch=case.workload.batch,
+        seq=case.workload.seq,
+        context=case.workload.context,
+        dtype=case.workload.dtype,
+        part=name,
+        measured_s=None if summary is None else summary.median_s,
+        low_s=None if summary is None else summary.low_s,
+        high_s=None if summary is None else summary.high_s,
+        samples=0 if summary is None else summary.num_samples,
+        estimate_s=None if expected is None else expected.seconds,
+        estimate_low_s=None if expected is None else expected.low_s,
+        estimate_high_s=None if expected is None else expected.high_s,
+        theory="" if estimate is None else estimate.theory,
+        extrapolated=expected is not None and expected.extrapolated,
+        bytes=sum_bytes(ops),
+        flops=sum_flops(ops),
+        status=result.status,
+        comparable=header.oversubscribed is None,
+    )
+
+
+def _ops_of(name: str, ops: Sequence[Op]) -> list[Op]:
+    match name:
+        case "compute":
+            return [op for op in ops if not isinstance(op, Collective)]
+        case "communication":
+            return [op for op in ops if isinstance(op, Collective)]
+        case "serial" | "total":
+            return list(ops)
+        case _:
+            return [op for op in ops if op.part == name]
+
+
+def _expected(estimate: Estimate | None, name: str) -> PartEstimate | None:
+    """The estimate for a row; a serial pass is priced as the total of a strategy that does not overlap."""
+    if estimate is None:
+        return None
+    wanted = "total" if name == "serial" else name
+    return next((part for part in estimate.parts if part.part == wanted), None)

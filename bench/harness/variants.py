@@ -1,0 +1,83 @@
+"""The variants in which a case is timed: compute alone, communication alone, serial, full, and full with its parts."""
+
+from collections.abc import Callable
+from typing import Final
+
+import torch
+from torch import Tensor
+
+from bench.harness.cases import TORCH_DTYPES, BuiltCase
+from bench.harness.measure import Task
+from tp.layers.collectives import Collectives, GroupCollectives, SilentCollectives
+from tp.layers.wire import Timeline, Wire
+from tp.plan.ops import Collective, Plan
+
+COMPUTE: Final = "compute"
+COMMUNICATION: Final = "communication"
+SERIAL: Final = "serial"
+FULL: Final = "full"
+PARTS: Final = "parts"
+
+
+def variants(built: BuiltCase, plan: Plan) -> list[Task]:
+    """The tasks of one case.
+
+    `serial` completes every collective before it computes on; `full` overlaps where the strategy does. For a strategy
+    that never overlaps the two are the same work timed twice, which shows what the machine's noise alone does.
+    """
+    group, silent = GroupCollectives(built.mesh), SilentCollectives(built.mesh)
+
+    def passes(name: str, collectives: Collectives, *, marks_parts: bool = False) -> Task:
+        def run(timeline: Timeline) -> None:
+            built.run(Wire(collectives=collectives, timeline=timeline))
+
+        return Task(name=name, run=run, reset=built.forget, marks_parts=marks_parts)
+
+    tasks = [
+        passes(COMPUTE, silent),
+        passes(SERIAL, group),
+        passes(FULL, group),
+        passes(PARTS, group, marks_parts=True),
+    ]
+    if plan.collectives:
+        tasks.insert(1, communication(plan.collectives, group))
+    return tasks
+
+
+def communication(ops: tuple[Collective, ...], collectives: GroupCollectives) -> Task:
+    """The collectives of a plan one after the other, on buffers of their own."""
+    replays = [collective_call(op, collectives) for op in ops]
+
+    def run(timeline: Timeline) -> None:
+        for call, _ in replays:
+            call()
+
+    def reset() -> None:
+        for _, refill in replays:
+            refill()
+
+    return Task(name=COMMUNICATION, run=run, reset=reset)
+
+
+def collective_call(op: Collective, collectives: GroupCollectives) -> tuple[Callable[[], object], Callable[[], None]]:
+    """One collective of the op's size on a buffer of its own, and what restores the buffer."""
+    mesh = collectives.mesh
+    dtype = TORCH_DTYPES[op.dtype]
+    elements = max(op.size_bytes // dtype.itemsize // mesh.size, 1) * mesh.size
+    full = torch.randn(elements, device=mesh.device, dtype=torch.float32).to(dtype)
+    shard = full[: elements // mesh.size].clone()
+    match op.kind:
+        case "all_reduce":
+            pristine = full.clone()
+            # Refilled every time: a sum over itself would double until it overflows.
+            return lambda: collectives.all_reduce(full), lambda: _refill(full, pristine)
+        case "all_gather":
+            return lambda: collectives.all_gather(shard), lambda: None
+        case "reduce_scatter":
+            return lambda: collectives.reduce_scatter(full), lambda: None
+        case "send_recv":
+            return lambda: collectives.pass_on(full), lambda: None
+
+
+def _refill(buffer: Tensor, pristine: Tensor) -> None:
+    buffer.copy_(pristine)

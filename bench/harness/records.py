@@ -14,7 +14,7 @@ import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Final, Literal, TextIO
+from typing import Annotated, Any, Final, Literal, Self, TextIO
 
 from pydantic import Field, TypeAdapter, ValidationError, with_config
 
@@ -132,19 +132,32 @@ _LINE: Final[TypeAdapter[Header | Planned | CaseResult | OpResult]] = TypeAdapte
 
 
 class RecordWriter:
-    """Appends lines to a record file, each on disk before the next thing is measured."""
+    """Appends lines to a record file, each on disk before the next thing is measured; silent where not `active`."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, active: bool = True) -> None:
         """Open `path` for appending at once, so that a bad one fails before anything runs."""
         self.path = path
+        self._file: TextIO | None = None
+        if not active:
+            return
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            self._file: TextIO = path.open("a", encoding="utf-8")
+            _set_torn_tail_aside(path)
+            self._file = path.open("a", encoding="utf-8")
         except OSError as error:
             raise ConfigError(f"--out {path}: cannot be written ({error.strerror}); name another file") from error
 
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        if self._file is not None:
+            self._file.close()
+
     def append(self, line: Header | Planned | CaseResult | OpResult) -> None:
         """Write one line; MeasurementError when the disk does not take it."""
+        if self._file is None:
+            return
         try:
             self._file.write(to_json(line) + "\n")
             self._file.flush()
@@ -152,8 +165,24 @@ class RecordWriter:
         except OSError as error:
             raise MeasurementError(f"{self.path}: could not be written ({error.strerror}); free the disk") from error
 
-    def close(self) -> None:
-        self._file.close()
+
+def _set_torn_tail_aside(path: Path) -> None:
+    """Move what an interrupted run left of its last line to a file beside, so that lines stay lines."""
+    if not path.exists():
+        return
+    text = path.read_bytes()
+    whole = text.rfind(b"\n") + 1
+    if whole < len(text):
+        path.with_name(f"{path.name}.torn").write_bytes(text[whole:])
+        os.truncate(path, whole)
+
+
+def finished_keys(path: Path) -> frozenset[str]:
+    """The cases of a record file that need not be measured again: those that are ok or were skipped."""
+    if not path.exists():
+        return frozenset()
+    lines = read_lines(path)
+    return frozenset(line.key for line in lines if isinstance(line, CaseResult) and line.status != "failed")
 
 
 def read_lines(path: Path) -> Iterator[Header | Planned | CaseResult | OpResult]:

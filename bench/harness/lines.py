@@ -1,0 +1,106 @@
+"""What a run writes down: its header, the plan and estimates of each case, and what came of it."""
+
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from math import isfinite
+
+from bench.harness.checks import Check
+from bench.harness.cli import Settings
+from bench.harness.environment import environment
+from bench.harness.launch import Launch, backend_of
+from bench.harness.ranks import Ranks
+from bench.harness.records import CaseResult, CheckResult, Header, Planned, Samples, Status
+from bench.harness.suite import PlannedCase
+from tp.cost.article import ArticleTheory
+from tp.cost.calibrated import CalibratedTheory
+from tp.cost.datasheet import DatasheetTheory
+from tp.cost.theory import Theory, estimate_plan
+from tp.plan.build import build_plan
+
+
+def header_line(settings: Settings, ranks: Ranks) -> Header:
+    """The run's header; every rank calls it, since the environment of all of them goes in."""
+    return Header(
+        created=now(),
+        command=settings.command,
+        world=settings.world,
+        num_nodes=settings.launch.num_nodes,
+        backend=backend_of(settings.device),
+        hardware=settings.node,
+        calibration=settings.calibration_path,
+        environment={"ranks": ranks.gather_objects(environment())},
+        oversubscribed=oversubscribed(settings.device, settings.launch, settings.node.num_devices),
+    )
+
+
+def oversubscribed(kind: str, launch: Launch, num_devices: int) -> str | None:
+    """Why the ranks share devices, if they do: their times are then not comparable with others'."""
+    if kind == "cpu" and launch.local_world > num_devices:
+        return f"{launch.local_world} ranks share {num_devices} cores"
+    return None
+
+
+def plan_line(planned: PlannedCase, settings: Settings) -> Planned:
+    """The plan and its estimates under every theory that there is, as they stand before the first sample."""
+    theories: list[Theory] = [
+        ArticleTheory(node=settings.node, link=settings.link),
+        DatasheetTheory(node=settings.node, link=settings.link),
+    ]
+    if settings.calibration is not None:
+        theories.append(CalibratedTheory(calibration=settings.calibration))
+    if planned.skip:
+        return Planned(key=planned.case.key, written=now(), case=planned.case, ops=(), estimates=())
+    plan = build_plan(planned.case, backend=backend_of(settings.device))
+    return Planned(
+        key=planned.case.key,
+        written=now(),
+        case=planned.case,
+        ops=plan.ops,
+        estimates=tuple(estimate_plan(plan, theory) for theory in theories),
+    )
+
+
+def case_line(
+    planned: PlannedCase,
+    status: Status,
+    reason: str | None = None,
+    *,
+    groups: int,
+    checks: tuple[CheckResult, ...] = (),
+    samples: tuple[Samples, ...] = (),
+) -> CaseResult:
+    return CaseResult(
+        key=planned.case.key,
+        written=now(),
+        status=status,
+        reason=reason,
+        groups=groups,
+        checks=checks,
+        samples=samples,
+    )
+
+
+def now() -> str:
+    """This moment, ISO 8601 in UTC."""
+    return datetime.now(UTC).isoformat(timespec="milliseconds")
+
+
+def worst_over_ranks(checks: Sequence[Check], ranks: Ranks) -> tuple[CheckResult, ...]:
+    """The checks with the worst figures of any rank, the same on all ranks."""
+    everyone: list[Sequence[Check]] = ranks.gather_objects(checks)
+    return tuple(
+        CheckResult(
+            tensor=of_ranks[0].tensor,
+            error=_worst([check.error for check in of_ranks]),
+            error_limit=of_ranks[0].error_limit,
+            gain=_worst([check.gain for check in of_ranks]),
+            gain_limit=of_ranks[0].gain_limit,
+            passed=all(check.passed for check in of_ranks),
+        )
+        for of_ranks in zip(*everyone, strict=True)
+    )
+
+
+def _worst(values: Sequence[float]) -> float | None:
+    """The value furthest from zero; None when any is not a number."""
+    return max(values, key=abs) if all(map(isfinite, values)) else None

@@ -1,0 +1,177 @@
+"""A run from end to end: cases, plans, estimates on disk, then measuring, then records."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import torch
+import torch.distributed as dist
+from rich.console import Console
+
+from bench.harness.cases import BuiltCase, build_case, full_inputs, full_weights
+from bench.harness.checks import check_case
+from bench.harness.cli import Settings
+from bench.harness.clock import Clock, CudaClock, HostClock
+from bench.harness.console import make_console, part_table, progress_bar
+from bench.harness.launch import backend_of, pick_device, process_group
+from bench.harness.lines import case_line, header_line, plan_line, worst_over_ranks
+from bench.harness.measure import measure
+from bench.harness.parts import part_rows
+from bench.harness.ranks import Ranks
+from bench.harness.records import CaseResult, CheckResult, Header, Planned, RecordWriter, Samples, finished_keys
+from bench.harness.suite import PlannedCase, expand, interleaved
+from bench.harness.variants import variants
+from tp.errors import MeasurementError
+from tp.layers.mesh import Mesh, split_world
+from tp.plan.build import build_plan
+
+
+def run_suite(settings: Settings) -> None:
+    """Measure every case of the suite; MeasurementError when one was wrong against the oracle."""
+    cases = expand(settings.suite, settings.block, world=settings.world, chosen=settings.chosen)
+    plans = {planned.case.key: plan_line(planned, settings) for planned in cases}
+    leads = settings.launch.leads
+    finished = finished_keys(settings.out) if settings.resume and leads else frozenset()
+    console = make_console(leads=leads)
+    console.print(f"{len(cases)} cases, {len(finished)} of them finished before; records: {settings.out}")
+    with RecordWriter(settings.out, active=leads) as writer:
+        with process_group(settings.launch, settings.device, timeout_s=settings.timeout_s) as ranks:
+            # Only the leading rank's node has the file.
+            finished = ranks.gather_objects(finished)[0]
+            todo = [planned for planned in cases if planned.case.key not in finished]
+            header = header_line(settings, ranks)
+            writer.append(header)
+            for planned in todo:
+                writer.append(plans[planned.case.key])
+            results = _measure_all(todo, header, plans, settings=settings, ranks=ranks, writer=writer, console=console)
+    _advise(console, settings, header)
+    failed = [result for result in results if result.status == "failed"]
+    if failed:
+        raise MeasurementError(f"{failed[0].key}: {failed[0].reason} ({len(failed)} failed); see {settings.out}")
+
+
+def _measure_all(
+    todo: Sequence[PlannedCase],
+    header: Header,
+    plans: dict[str, Planned],
+    *,
+    settings: Settings,
+    ranks: Ranks,
+    writer: RecordWriter,
+    console: Console,
+) -> list[CaseResult]:
+    """Group after group, each case written and shown as soon as it is done."""
+    device = pick_device(settings.device, settings.launch)
+    clock = make_clock(device, cold=settings.cold)
+    meshes: dict[int, Mesh] = {}
+    results: list[CaseResult] = []
+    with progress_bar(console) as bar:
+        task = bar.add_task("measuring", total=len(todo))
+        for group in interleaved(todo):
+            tp = group[0].case.tp
+            if tp not in meshes:
+                meshes[tp] = split_world(tp, device=device)
+            bar.update(task, description=group[0].case.key)
+            for result in run_group(group, meshes[tp], clock=clock, ranks=ranks, settings=settings):
+                writer.append(result)
+                results.append(result)
+                _show(console, header, plans[result.key], result)
+                bar.advance(task)
+    return results
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Ready:
+    planned: PlannedCase
+    built: BuiltCase
+    checks: tuple[CheckResult, ...]
+
+
+def run_group(
+    group: Sequence[PlannedCase], mesh: Mesh, *, clock: Clock, ranks: Ranks, settings: Settings
+) -> list[CaseResult]:
+    """Check and time, against each other, cases that differ in their strategy only."""
+    groups = ranks.size // mesh.size
+    skipped = [case_line(planned, "skipped", planned.skip, groups=groups) for planned in group if planned.skip]
+    checked = _check_all([planned for planned in group if not planned.skip], mesh, ranks)
+    wrong = [ready for ready in checked if not all(check.passed for check in ready.checks)]
+    right = [ready for ready in checked if ready not in wrong]
+    samples = _time_all(right, clock=clock, ranks=ranks, settings=settings)
+    return [
+        *skipped,
+        *(
+            case_line(ready.planned, "failed", _what_is_wrong(ready.checks), groups=groups, checks=ready.checks)
+            for ready in wrong
+        ),
+        *(
+            case_line(ready.planned, "ok", groups=groups, checks=ready.checks, samples=mine)
+            for ready, mine in zip(right, samples, strict=True)
+        ),
+    ]
+
+
+def _check_all(group: Sequence[PlannedCase], mesh: Mesh, ranks: Ranks) -> list[_Ready]:
+    if not group:
+        return []
+    weights, inputs = full_weights(group[0].case, mesh.device), full_inputs(group[0].case, mesh.device)
+    checked = []
+    for planned in group:
+        built = build_case(planned.case, mesh, weights=weights, inputs=inputs)
+        checks = worst_over_ranks(check_case(built, weights=weights, inputs=inputs), ranks)
+        checked.append(_Ready(planned=planned, built=built, checks=checks))
+    return checked
+
+
+def _time_all(group: Sequence[_Ready], *, clock: Clock, ranks: Ranks, settings: Settings) -> list[tuple[Samples, ...]]:
+    """The samples of each case; the tasks of all of them take turns."""
+    if not group:
+        return []
+    tasks = []
+    for number, ready in enumerate(group):
+        plan = build_plan(ready.planned.case, backend=backend_of(settings.device))
+        tasks += [replace(task, name=f"{number}#{task.name}") for task in variants(ready.built, plan)]
+    policy = replace(settings.policy, max_seconds=settings.policy.max_seconds * len(group))
+    samples = measure(tasks, clock=clock, ranks=ranks, policy=policy)
+    by_case: list[list[Samples]] = [[] for _ in group]
+    for name, found in samples.items():
+        position, task_name = name.split("#")
+        by_case[int(position)].append(replace(found, task=task_name))
+    return [tuple(found) for found in by_case]
+
+
+def _what_is_wrong(checks: Sequence[CheckResult]) -> str:
+    names = [check.tensor for check in checks if not check.passed]
+    return f"wrong against the oracle: {', '.join(names)}"
+
+
+def make_clock(device: torch.device, *, cold: bool) -> Clock:
+    """The clock of the device; on CUDA the ranks line up by a collective behind the spin."""
+    if device.type == "cpu":
+        return HostClock()
+    token = torch.zeros(1, device=device)
+
+    def align() -> None:
+        if dist.is_initialized():
+            dist.all_reduce(token)
+
+    return CudaClock(device, align=align, cold=cold)
+
+
+def _show(console: Console, header: Header, planned: Planned, result: CaseResult) -> None:
+    if result.status == "ok":
+        console.print(part_table(part_rows(header, planned, result)))
+        console.print()
+    else:
+        console.print(f"{result.key}: {result.status}, {result.reason}", markup=False)
+
+
+def _advise(console: Console, settings: Settings, header: Header) -> None:
+    """What the user may want to do next."""
+    if header.oversubscribed is not None:
+        console.print(f"times are not comparable: {header.oversubscribed}")
+    idle = header.hardware.num_devices
+    if settings.launch.world == 1 and idle > 1:
+        what = "GPUs" if settings.device == "cuda" else "cores"
+        console.print(
+            f"{idle} {what} here: torchrun --nproc-per-node {idle} bench/{settings.block}.py splits over them"
+        )
+    console.print(f"records: {settings.out}; report: python -m analysis report {settings.out} --out DIR", markup=False)

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any, Final, Protocol
 
 import torch
+import torch.distributed as dist
 
 from tp.plan.ops import Direction, Part
 
@@ -116,3 +117,16 @@ class Recorder:
             parts[label] = parts.get(label, 0.0) + self._clock.seconds(start, end)
         total = self._clock.seconds(self._marks[0], self._marks[-1])
         return Lap(total_s=total, parts_s=parts if self.watching else {})
+
+
+def make_clock(device: torch.device, *, cold: bool) -> Clock:
+    """The clock of the device; on CUDA the ranks line up by a collective behind the spin."""
+    if device.type == "cpu":
+        return HostClock()
+    token = torch.zeros(1, device=device)
+
+    def align() -> None:
+        if dist.is_initialized():
+            dist.all_reduce(token)
+
+    return CudaClock(device, align=align, cold=cold)

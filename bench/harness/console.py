@@ -9,7 +9,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from bench.harness.parts import PartRow
-from tp.units import format_bytes, format_flops, format_seconds, format_signed_percent
+from tp.plan.ops import AttentionCore, Collective, Elementwise, Gemm, Op, bus_factor
+from tp.units import format_bytes, format_flops, format_flops_rate, format_rate, format_seconds, format_signed_percent
 
 NOTHING: Final = "-"
 
@@ -73,3 +74,44 @@ def _interval(low: float | None, high: float | None) -> str:
 def _error(row: PartRow) -> str:
     quotient = row.predicted_over_measured
     return NOTHING if quotient is None else format_signed_percent(quotient - 1)
+
+
+def op_table(timed: Sequence[tuple[Op, float]]) -> Table:
+    """One line an op: its size, its time, and the rates that follow (NCCL's for collectives)."""
+    table = Table(box=None, pad_edge=False)
+    for heading in ("op", "size", "median", "FLOP/s", "bytes/s or algbw", "busbw"):
+        table.add_column(heading, justify="left" if heading in ("op", "size") else "right")
+    for op, seconds in timed:
+        if isinstance(op, Collective):
+            algbw = op.size_bytes / seconds
+            busbw = algbw * bus_factor(op.kind, op.num_ranks)
+            rates = (NOTHING, format_rate(algbw), format_rate(busbw))
+        else:
+            flops = format_flops_rate(op.flops / seconds) if op.flops else NOTHING
+            rates = (flops, format_rate(op.moved_bytes / seconds), NOTHING)
+        table.add_row(_op_name(op), _op_size(op), format_seconds(seconds), *rates)
+    return table
+
+
+def _op_name(op: Op) -> str:
+    match op:
+        case Gemm():
+            return f"gemm {op.layout}"
+        case AttentionCore():
+            return f"attention {op.direction}"
+        case Elementwise():
+            return op.kind
+        case Collective():
+            return f"{op.kind} x{op.num_ranks}"
+
+
+def _op_size(op: Op) -> str:
+    match op:
+        case Gemm():
+            return f"m {op.m} n {op.n} k {op.k}"
+        case AttentionCore():
+            return f"b {op.batch} s {op.seq} c {op.context} a {op.num_heads}/{op.num_kv_heads} d {op.head_dim}"
+        case Elementwise():
+            return format_bytes(op.moved_bytes)
+        case Collective():
+            return format_bytes(op.size_bytes)

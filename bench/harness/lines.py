@@ -4,8 +4,9 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from math import isfinite
 
+from bench.harness.block_flags import BlockSettings
 from bench.harness.checks import Check
-from bench.harness.cli import Settings
+from bench.harness.cli import RunSettings
 from bench.harness.environment import environment
 from bench.harness.launch import Launch, backend_of
 from bench.harness.ranks import Ranks
@@ -18,18 +19,18 @@ from tp.cost.theory import Theory, estimate_plan
 from tp.plan.build import build_plan
 
 
-def header_line(settings: Settings, ranks: Ranks) -> Header:
+def header_line(run: RunSettings, ranks: Ranks) -> Header:
     """The run's header; every rank calls it, since the environment of all of them goes in."""
     return Header(
         created=now(),
-        command=settings.command,
-        world=settings.world,
-        num_nodes=settings.launch.num_nodes,
-        backend=backend_of(settings.device),
-        hardware=settings.node,
-        calibration=settings.calibration_path,
+        command=run.command,
+        world=run.launch.world,
+        num_nodes=run.launch.num_nodes,
+        backend=backend_of(run.device),
+        hardware=run.node,
+        calibration=run.calibration_path,
         environment={"ranks": ranks.gather_objects(environment())},
-        oversubscribed=oversubscribed(settings.device, settings.launch, settings.node.num_devices),
+        oversubscribed=oversubscribed(run.device, run.launch, run.node.num_devices),
     )
 
 
@@ -40,23 +41,28 @@ def oversubscribed(kind: str, launch: Launch, num_devices: int) -> str | None:
     return None
 
 
-def plan_line(planned: PlannedCase, settings: Settings) -> Planned:
-    """The plan and its estimates under every theory that there is, as they stand before the first sample."""
-    theories: list[Theory] = [
-        ArticleTheory(node=settings.node, link=settings.link),
-        DatasheetTheory(node=settings.node, link=settings.link),
+def theories(run: RunSettings) -> list[Theory]:
+    """The theories that the run's inputs allow."""
+    found: list[Theory] = [
+        ArticleTheory(node=run.node, link=run.link),
+        DatasheetTheory(node=run.node, link=run.link),
     ]
-    if settings.calibration is not None:
-        theories.append(CalibratedTheory(calibration=settings.calibration))
+    if run.calibration is not None:
+        found.append(CalibratedTheory(calibration=run.calibration))
+    return found
+
+
+def plan_line(planned: PlannedCase, settings: BlockSettings) -> Planned:
+    """The plan and its estimates under every theory that there is, as they stand before the first sample."""
     if planned.skip:
         return Planned(key=planned.case.key, written=now(), case=planned.case, ops=(), estimates=())
-    plan = build_plan(planned.case, backend=backend_of(settings.device))
+    plan = build_plan(planned.case, backend=backend_of(settings.run.device))
     return Planned(
         key=planned.case.key,
         written=now(),
         case=planned.case,
         ops=plan.ops,
-        estimates=tuple(estimate_plan(plan, theory) for theory in theories),
+        estimates=tuple(estimate_plan(plan, theory) for theory in theories(settings.run)),
     )
 
 

@@ -19,7 +19,7 @@ from typing import Annotated, Any, Final, Literal, Self, TextIO
 from pydantic import Field, TypeAdapter, ValidationError, with_config
 
 from tp.case import Case
-from tp.cost.theory import Estimate
+from tp.cost.theory import Estimate, OpEstimate, TheoryName
 from tp.errors import ConfigError, MeasurementError
 from tp.hardware import Node
 from tp.plan.ops import AttentionCore, Backend, Collective, Direction, Elementwise, Gemm, Part
@@ -124,6 +124,8 @@ class OpResult:
     line: Literal["op"] = "op"
     written: str
     op: AnyOp
+    estimates: dict[TheoryName, OpEstimate]
+    """Made before the op was timed; a theory that says nothing of it is left out."""
     samples: Samples
 
 

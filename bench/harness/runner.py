@@ -3,14 +3,12 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-import torch
-import torch.distributed as dist
 from rich.console import Console
 
+from bench.harness.block_flags import BlockSettings
 from bench.harness.cases import BuiltCase, build_case, full_inputs, full_weights
 from bench.harness.checks import check_case
-from bench.harness.cli import Settings
-from bench.harness.clock import Clock, CudaClock, HostClock
+from bench.harness.clock import Clock, make_clock
 from bench.harness.console import make_console, part_table, progress_bar
 from bench.harness.launch import backend_of, pick_device, process_group
 from bench.harness.lines import case_line, header_line, plan_line, worst_over_ranks
@@ -25,20 +23,20 @@ from tp.layers.mesh import Mesh, split_world
 from tp.plan.build import build_plan
 
 
-def run_suite(settings: Settings) -> None:
+def run_suite(settings: BlockSettings) -> None:
     """Measure every case of the suite; MeasurementError when one was wrong against the oracle."""
     cases = expand(settings.suite, settings.block, world=settings.world, chosen=settings.chosen)
     plans = {planned.case.key: plan_line(planned, settings) for planned in cases}
-    leads = settings.launch.leads
-    finished = finished_keys(settings.out) if settings.resume and leads else frozenset()
+    leads = settings.run.launch.leads
+    finished = finished_keys(settings.run.out) if settings.resume and leads else frozenset()
     console = make_console(leads=leads)
-    console.print(f"{len(cases)} cases, {len(finished)} of them finished before; records: {settings.out}")
-    with RecordWriter(settings.out, active=leads) as writer:
-        with process_group(settings.launch, settings.device, timeout_s=settings.timeout_s) as ranks:
+    console.print(f"{len(cases)} cases, {len(finished)} of them finished before; records: {settings.run.out}")
+    with RecordWriter(settings.run.out, active=leads) as writer:
+        with process_group(settings.run.launch, settings.run.device, timeout_s=settings.run.timeout_s) as ranks:
             # Only the leading rank's node has the file.
             finished = ranks.gather_objects(finished)[0]
             todo = [planned for planned in cases if planned.case.key not in finished]
-            header = header_line(settings, ranks)
+            header = header_line(settings.run, ranks)
             writer.append(header)
             for planned in todo:
                 writer.append(plans[planned.case.key])
@@ -46,7 +44,7 @@ def run_suite(settings: Settings) -> None:
     _advise(console, settings, header)
     failed = [result for result in results if result.status == "failed"]
     if failed:
-        raise MeasurementError(f"{failed[0].key}: {failed[0].reason} ({len(failed)} failed); see {settings.out}")
+        raise MeasurementError(f"{failed[0].key}: {failed[0].reason} ({len(failed)} failed); see {settings.run.out}")
 
 
 def _measure_all(
@@ -54,14 +52,14 @@ def _measure_all(
     header: Header,
     plans: dict[str, Planned],
     *,
-    settings: Settings,
+    settings: BlockSettings,
     ranks: Ranks,
     writer: RecordWriter,
     console: Console,
 ) -> list[CaseResult]:
     """Group after group, each case written and shown as soon as it is done."""
-    device = pick_device(settings.device, settings.launch)
-    clock = make_clock(device, cold=settings.cold)
+    device = pick_device(settings.run.device, settings.run.launch)
+    clock = make_clock(device, cold=settings.run.cold)
     meshes: dict[int, Mesh] = {}
     results: list[CaseResult] = []
     with progress_bar(console) as bar:
@@ -87,7 +85,7 @@ class _Ready:
 
 
 def run_group(
-    group: Sequence[PlannedCase], mesh: Mesh, *, clock: Clock, ranks: Ranks, settings: Settings
+    group: Sequence[PlannedCase], mesh: Mesh, *, clock: Clock, ranks: Ranks, settings: BlockSettings
 ) -> list[CaseResult]:
     """Check and time, against each other, cases that differ in their strategy only."""
     groups = ranks.size // mesh.size
@@ -121,13 +119,15 @@ def _check_all(group: Sequence[PlannedCase], mesh: Mesh, ranks: Ranks) -> list[_
     return checked
 
 
-def _time_all(group: Sequence[_Ready], *, clock: Clock, ranks: Ranks, settings: Settings) -> list[tuple[Samples, ...]]:
+def _time_all(
+    group: Sequence[_Ready], *, clock: Clock, ranks: Ranks, settings: BlockSettings
+) -> list[tuple[Samples, ...]]:
     """The samples of each case; the tasks of all of them take turns."""
     if not group:
         return []
     tasks = []
     for number, ready in enumerate(group):
-        plan = build_plan(ready.planned.case, backend=backend_of(settings.device))
+        plan = build_plan(ready.planned.case, backend=backend_of(settings.run.device))
         tasks += [replace(task, name=f"{number}#{task.name}") for task in variants(ready.built, plan)]
     policy = replace(settings.policy, max_seconds=settings.policy.max_seconds * len(group))
     samples = measure(tasks, clock=clock, ranks=ranks, policy=policy)
@@ -143,19 +143,6 @@ def _what_is_wrong(checks: Sequence[CheckResult]) -> str:
     return f"wrong against the oracle: {', '.join(names)}"
 
 
-def make_clock(device: torch.device, *, cold: bool) -> Clock:
-    """The clock of the device; on CUDA the ranks line up by a collective behind the spin."""
-    if device.type == "cpu":
-        return HostClock()
-    token = torch.zeros(1, device=device)
-
-    def align() -> None:
-        if dist.is_initialized():
-            dist.all_reduce(token)
-
-    return CudaClock(device, align=align, cold=cold)
-
-
 def _show(console: Console, header: Header, planned: Planned, result: CaseResult) -> None:
     if result.status == "ok":
         console.print(part_table(part_rows(header, planned, result)))
@@ -164,14 +151,16 @@ def _show(console: Console, header: Header, planned: Planned, result: CaseResult
         console.print(f"{result.key}: {result.status}, {result.reason}", markup=False)
 
 
-def _advise(console: Console, settings: Settings, header: Header) -> None:
+def _advise(console: Console, settings: BlockSettings, header: Header) -> None:
     """What the user may want to do next."""
     if header.oversubscribed is not None:
         console.print(f"times are not comparable: {header.oversubscribed}")
     idle = header.hardware.num_devices
-    if settings.launch.world == 1 and idle > 1:
-        what = "GPUs" if settings.device == "cuda" else "cores"
+    if settings.run.launch.world == 1 and idle > 1:
+        what = "GPUs" if settings.run.device == "cuda" else "cores"
         console.print(
             f"{idle} {what} here: torchrun --nproc-per-node {idle} bench/{settings.block}.py splits over them"
         )
-    console.print(f"records: {settings.out}; report: python -m analysis report {settings.out} --out DIR", markup=False)
+    console.print(
+        f"records: {settings.run.out}; report: python -m analysis report {settings.run.out} --out DIR", markup=False
+    )

@@ -1,13 +1,10 @@
 """The variants in which a case is timed: compute alone, communication alone, serial, full, and full with its parts."""
 
-from collections.abc import Callable
 from typing import Final
 
-import torch
-from torch import Tensor
-
-from bench.harness.cases import TORCH_DTYPES, BuiltCase
+from bench.harness.cases import BuiltCase
 from bench.harness.measure import Task
+from bench.harness.op_tasks import collective_call
 from tp.layers.collectives import Collectives, GroupCollectives, SilentCollectives
 from tp.layers.wire import Timeline, Wire
 from tp.plan.ops import Collective, Plan
@@ -57,27 +54,3 @@ def communication(ops: tuple[Collective, ...], collectives: GroupCollectives) ->
             refill()
 
     return Task(name=COMMUNICATION, run=run, reset=reset)
-
-
-def collective_call(op: Collective, collectives: GroupCollectives) -> tuple[Callable[[], object], Callable[[], None]]:
-    """One collective of the op's size on a buffer of its own, and what restores the buffer."""
-    mesh = collectives.mesh
-    dtype = TORCH_DTYPES[op.dtype]
-    elements = max(op.size_bytes // dtype.itemsize // mesh.size, 1) * mesh.size
-    full = torch.randn(elements, device=mesh.device, dtype=torch.float32).to(dtype)
-    shard = full[: elements // mesh.size].clone()
-    match op.kind:
-        case "all_reduce":
-            pristine = full.clone()
-            # Refilled every time: a sum over itself would double until it overflows.
-            return lambda: collectives.all_reduce(full), lambda: _refill(full, pristine)
-        case "all_gather":
-            return lambda: collectives.all_gather(shard), lambda: None
-        case "reduce_scatter":
-            return lambda: collectives.reduce_scatter(full), lambda: None
-        case "send_recv":
-            return lambda: collectives.pass_on(full), lambda: None
-
-
-def _refill(buffer: Tensor, pristine: Tensor) -> None:
-    buffer.copy_(pristine)

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Final, Literal, TypeVar
+from typing import Final, Literal
 
 from pydantic import with_config
 
@@ -17,13 +17,11 @@ from tp.units import Dtype
 # 1: curves for gemm, attention, elementwise and collectives.
 CALIBRATION_VERSION: Final = 1
 
-Curve = TypeVar("Curve", GemmCurve, LinearCurve, CollectiveCurve)
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 @with_config(STRICT)
 class Calibration:
-    """Curves fitted to measurements of one machine; the keys are those of the `*_key` functions."""
+    """Curves fitted to measurements of one machine; the keys are those of `curve_key`."""
 
     schema_version: Literal[1]
     hardware: str
@@ -37,30 +35,34 @@ class Calibration:
     collectives: dict[str, CollectiveCurve]
 
 
-def gemm_key(op: Gemm) -> str:
-    return f"{op.dtype}/{op.layout}"
+def curve_key(op: Op) -> str:
+    """Which curve of its kind prices an op."""
+    match op:
+        case Gemm():
+            return f"{op.dtype}/{op.layout}"
+        case AttentionCore():
+            return f"{op.dtype}/{'decode' if op.seq == 1 else op.direction}"
+        case Elementwise():
+            return f"{op.dtype}/{op.kind}"
+        case Collective():
+            return _collective_key(op.kind, op.num_ranks, op.dtype)
 
 
-def attention_key(op: AttentionCore) -> str:
-    shape = "decode" if op.seq == 1 else op.direction
-    return f"{op.dtype}/{shape}"
+def curve_sizes(op: Op) -> tuple[float, ...]:
+    """The sizes of an op whose range a fit remembers."""
+    match op:
+        case Gemm():
+            return op.m, op.n, op.k
+        case AttentionCore():
+            return op.batch * op.num_heads, op.context, op.head_dim
+        case Elementwise():
+            return (op.moved_bytes,)
+        case Collective():
+            return (op.size_bytes,)
 
 
-def elementwise_key(op: Elementwise) -> str:
-    return f"{op.dtype}/{op.kind}"
-
-
-def collective_key(kind: CollectiveKind, num_ranks: int, dtype: Dtype) -> str:
+def _collective_key(kind: CollectiveKind, num_ranks: int, dtype: Dtype) -> str:
     return f"{kind}/{num_ranks}/{dtype}"
-
-
-def gemm_sizes(op: Gemm) -> tuple[float, ...]:
-    """The sizes whose range a fit remembers."""
-    return op.m, op.n, op.k
-
-
-def attention_sizes(op: AttentionCore) -> tuple[float, ...]:
-    return op.batch * op.num_heads, op.context, op.head_dim
 
 
 def load_calibration(path: Path) -> Calibration:
@@ -78,25 +80,24 @@ class CalibratedTheory:
     name: TheoryName = "calibrated"
 
     def price(self, op: Op) -> OpEstimate | None:
+        key, sizes = curve_key(op), curve_sizes(op)
         match op:
             case Gemm():
-                gemm = self.calibration.gemm.get(gemm_key(op))
+                gemm = self.calibration.gemm.get(key)
                 if gemm is None:
                     return None
-                return gemm.fit.estimate(float(gemm.seconds(op.flops, op.moved_bytes)), gemm_sizes(op))
-            case AttentionCore():
-                return _linear(self.calibration.attention.get(attention_key(op)), op, attention_sizes(op))
-            case Elementwise():
-                curve = self.calibration.elementwise.get(elementwise_key(op))
-                return _linear(curve, op, (op.moved_bytes,))
+                return gemm.fit.estimate(float(gemm.seconds(op.flops, op.moved_bytes)), sizes)
+            case AttentionCore() | Elementwise():
+                curves = self.calibration.attention if op.op == "attention" else self.calibration.elementwise
+                linear = curves.get(key)
+                if linear is None:
+                    return None
+                return linear.fit.estimate(float(linear.seconds(op.flops, op.moved_bytes)), sizes)
             case Collective():
-                return self._collective(op)
-
-    def _collective(self, op: Collective) -> OpEstimate | None:
-        curve = self.calibration.collectives.get(collective_key(op.kind, op.num_ranks, op.dtype))
-        if curve is not None:
-            return curve.fit.estimate(float(curve.seconds(op.size_bytes)), (op.size_bytes,))
-        return self._other_rank_count(op)
+                curve = self.calibration.collectives.get(key)
+                if curve is None:
+                    return self._other_rank_count(op)
+                return curve.fit.estimate(float(curve.seconds(op.size_bytes)), sizes)
 
     def _other_rank_count(self, op: Collective) -> OpEstimate | None:
         """From the nearest measured rank count: latency by the number of steps, bytes by the bus factor."""
@@ -108,7 +109,7 @@ class CalibratedTheory:
         if not measured:
             return None
         nearest = min(measured, key=lambda n: abs(n - op.num_ranks))
-        curve = self.calibration.collectives[collective_key(op.kind, nearest, op.dtype)]
+        curve = self.calibration.collectives[_collective_key(op.kind, nearest, op.dtype)]
         steps = (op.num_ranks - 1) / (nearest - 1)
         share = bus_factor(op.kind, op.num_ranks) / bus_factor(op.kind, nearest)
         scaled = replace(
@@ -118,9 +119,3 @@ class CalibratedTheory:
         )
         # A rank count that was not measured is outside of every range.
         return curve.fit.estimate(float(scaled.seconds(op.size_bytes)), (float("inf"),))
-
-
-def _linear(curve: LinearCurve | None, op: AttentionCore | Elementwise, sizes: tuple[float, ...]) -> OpEstimate | None:
-    if curve is None:
-        return None
-    return curve.fit.estimate(float(curve.seconds(op.flops, op.moved_bytes)), sizes)

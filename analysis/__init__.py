@@ -1,0 +1,1 @@
+"""Reads records and tables and says what they mean; never imports torch or the runner."""

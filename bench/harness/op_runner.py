@@ -1,0 +1,147 @@
+"""Timing single ops, with all ranks busy at the same one: what a calibration of the machine is fitted to."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Final
+
+import numpy as np
+from rich.console import Console
+
+from bench.harness.cli import RunFlags, RunSettings, resolve_run
+from bench.harness.clock import Clock, make_clock
+from bench.harness.console import make_console, op_table, progress_bar
+from bench.harness.launch import backend_of, pick_device, process_group
+from bench.harness.lines import header_line, now, theories
+from bench.harness.measure import Policy, Task, measure
+from bench.harness.op_sweeps import RANGES, attention_ops, collective_ops, elementwise_ops, gemm_ops
+from bench.harness.op_tasks import collective_task, compute_task
+from bench.harness.ranks import Ranks
+from bench.harness.records import OpResult, RecordWriter
+from bench.harness.suite import defaults
+from tp.errors import ConfigError
+from tp.flags import choice, parse_flags, positive_float, positive_int
+from tp.layers.collectives import GroupCollectives
+from tp.layers.mesh import split_world
+from tp.plan.ops import Collective, Op
+from tp.probe import native_dtypes
+from tp.units import DTYPES, Dtype
+
+# Ops that take turns, so that each finds the caches as another one left them.
+TURN: Final = 8
+# Most rounds an op gets. A fit over many shapes gains more from further shapes than from tighter ones; collectives
+# are few and vary more.
+COMPUTE_ROUNDS: Final = 12
+COLLECTIVE_ROUNDS: Final = 40
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OpFlags(RunFlags):
+    """How many sizes to measure."""
+
+    shapes: str = "40"
+    """Matrix shapes, each in three layouts; half as many attention cores, a quarter as many elementwise sizes."""
+
+
+def measure_compute() -> None:
+    """`bench/gemm.py`: matrix products, attention cores and elementwise passes."""
+    flags = parse_flags(OpFlags, prog="bench/gemm.py", description="Measure the compute ops that a calibration needs.")
+    run = resolve_run(flags, name="gemm")
+    dtype = _dtype(flags, run)
+    shapes, ranges = positive_int(flags.shapes, flag="--shapes"), RANGES[run.device]
+    if shapes < 8:
+        raise ConfigError(f"--shapes {shapes}: too few to fit anything; use at least 8")
+    ops: list[Op] = [
+        *gemm_ops(ranges, dtype, count=shapes),
+        *attention_ops(ranges, dtype, count=shapes // 2),
+        *elementwise_ops(ranges, dtype, count=max(shapes // 4, 8)),
+    ]
+    _run([(1, ops)], run, seconds=flags.seconds, title="compute")
+
+
+def measure_collectives() -> None:
+    """`bench/collectives.py`: every collective over sizes that double, for every degree that divides the world."""
+    flags = parse_flags(
+        RunFlags, prog="bench/collectives.py", description="Measure all-reduce, all-gather, reduce-scatter, send/recv."
+    )
+    run = resolve_run(flags, name="collectives")
+    dtype = _dtype(flags, run)
+    world, backend = run.launch.world, backend_of(run.device)
+    if world == 1:
+        raise ConfigError("bench/collectives.py: one rank says nothing to itself; use torchrun --nproc-per-node 2")
+    degrees = [n for n in range(2, world + 1) if world % n == 0]
+    sweeps = [(n, list[Op](collective_ops(RANGES[run.device], dtype, num_ranks=n, backend=backend))) for n in degrees]
+    _run(sweeps, run, seconds=flags.seconds, title="collectives")
+
+
+def _dtype(flags: RunFlags, run: RunSettings) -> Dtype:
+    if flags.dtype:
+        return choice(flags.dtype, DTYPES, flag="--dtype")
+    return defaults(run.device, native_dtypes()).dtype
+
+
+def _run(sweeps: Sequence[tuple[int, list[Op]]], run: RunSettings, *, seconds: str, title: str) -> None:
+    """Measure the ops of every degree in turn; each is recorded as soon as its turn is over."""
+    budget_s = positive_float(seconds or "45", flag="--seconds")
+    console = make_console(leads=run.launch.leads)
+    num_ops = sum(len(ops) for _, ops in sweeps)
+    console.print(f"{num_ops} ops; records: {run.out}", markup=False)
+    with RecordWriter(run.out, active=run.launch.leads) as writer:
+        with process_group(run.launch, run.device, timeout_s=run.timeout_s) as ranks:
+            header = header_line(run, ranks)
+            writer.append(header)
+            device = pick_device(run.device, run.launch)
+            clock = make_clock(device, cold=run.cold)
+            results: list[OpResult] = []
+            with progress_bar(console) as bar:
+                task = bar.add_task(f"measuring {title}", total=num_ops)
+                for size, ops in sweeps:
+                    collectives = GroupCollectives(split_world(size, device=device))
+                    for turn in _turns(ops):
+                        share_s = budget_s * len(turn) / num_ops
+                        for result in _measure_turn(turn, collectives, share_s, clock=clock, ranks=ranks, run=run):
+                            writer.append(result)
+                            results.append(result)
+                            bar.advance(task)
+    _show(console, results)
+    if header.oversubscribed is not None:
+        console.print(f"times are not comparable: {header.oversubscribed}")
+    console.print(f"records: {run.out}; calibrate: python -m analysis calibrate {run.out} ... --out FILE", markup=False)
+
+
+def _turns(ops: Sequence[Op]) -> Iterator[Sequence[Op]]:
+    """Ops far apart in the list share a turn, so that large and small ones alternate."""
+    num_turns = -(-len(ops) // TURN)
+    for first in range(num_turns):
+        yield ops[first::num_turns]
+
+
+def _measure_turn(
+    ops: Sequence[Op],
+    collectives: GroupCollectives,
+    seconds: float,
+    *,
+    clock: Clock,
+    ranks: Ranks,
+    run: RunSettings,
+) -> list[OpResult]:
+    device = collectives.mesh.device
+    priced = [{theory.name: price for theory in theories(run) if (price := theory.price(op)) is not None} for op in ops]
+    tasks: list[Task] = [
+        collective_task(op, collectives, name=str(number))
+        if isinstance(op, Collective)
+        else compute_task(op, device, name=str(number))
+        for number, op in enumerate(ops)
+    ]
+    rounds = COLLECTIVE_ROUNDS if isinstance(ops[0], Collective) else COMPUTE_ROUNDS
+    policy = Policy(max_seconds=seconds, max_rounds=rounds)
+    samples = measure(tasks, clock=clock, ranks=ranks, policy=policy)
+    return [
+        OpResult(written=now(), op=op, estimates=estimates, samples=replace(samples[str(number)], task=op.op))
+        for number, (op, estimates) in enumerate(zip(ops, priced, strict=True))
+    ]
+
+
+def _show(console: Console, results: Sequence[OpResult]) -> None:
+    results = sorted(results, key=lambda result: (result.op.op, result.op.part))
+    medians = [float(np.median(np.array(result.samples.times_s).max(axis=1))) for result in results]
+    console.print(op_table([(result.op, median) for result, median in zip(results, medians, strict=True)]))

@@ -8,12 +8,12 @@ import tyro
 
 from bench.harness.cli import RunFlags, RunSettings, resolve_run
 from bench.harness.measure import Policy
-from bench.harness.suite import Defaults, Suite, defaults
 from tp import catalogue
 from tp.case import PHASES, STRATEGIES, Block
 from tp.errors import ConfigError
 from tp.flags import choice, comma_list, parse_flags, positive_float, positive_int
 from tp.probe import native_dtypes
+from tp.suite import Defaults, Suite, defaults
 from tp.units import DTYPES
 
 T = TypeVar("T")

@@ -11,12 +11,10 @@ from bench.harness.environment import environment
 from bench.harness.launch import Launch, backend_of
 from bench.harness.ranks import Ranks
 from bench.harness.records import CaseResult, CheckResult, Header, Planned, Samples, Status
-from bench.harness.suite import PlannedCase
-from tp.cost.article import ArticleTheory
-from tp.cost.calibrated import CalibratedTheory
-from tp.cost.datasheet import DatasheetTheory
+from tp.cost.choose import make_theories
 from tp.cost.theory import Theory, estimate_plan
 from tp.plan.build import build_plan
+from tp.suite import PlannedCase
 
 
 def header_line(run: RunSettings, ranks: Ranks) -> Header:
@@ -43,13 +41,7 @@ def oversubscribed(kind: str, launch: Launch, num_devices: int) -> str | None:
 
 def theories(run: RunSettings) -> list[Theory]:
     """The theories that the run's inputs allow."""
-    found: list[Theory] = [
-        ArticleTheory(node=run.node, link=run.link),
-        DatasheetTheory(node=run.node, link=run.link),
-    ]
-    if run.calibration is not None:
-        found.append(CalibratedTheory(calibration=run.calibration))
-    return found
+    return make_theories(node=run.node, link=run.link, calibration=run.calibration)
 
 
 def plan_line(planned: PlannedCase, settings: BlockSettings) -> Planned:

@@ -17,13 +17,13 @@ from bench.harness.op_sweeps import RANGES, attention_ops, collective_ops, eleme
 from bench.harness.op_tasks import collective_task, compute_task
 from bench.harness.ranks import Ranks
 from bench.harness.records import OpResult, RecordWriter
-from bench.harness.suite import defaults
 from tp.errors import ConfigError
 from tp.flags import choice, parse_flags, positive_float, positive_int
 from tp.layers.collectives import GroupCollectives
 from tp.layers.mesh import split_world
 from tp.plan.ops import Collective, Op
 from tp.probe import native_dtypes
+from tp.suite import defaults
 from tp.units import DTYPES, Dtype
 
 # Ops that take turns, so that each finds the caches as another one left them.

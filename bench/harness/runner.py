@@ -16,11 +16,11 @@ from bench.harness.measure import measure
 from bench.harness.parts import part_rows
 from bench.harness.ranks import Ranks
 from bench.harness.records import CaseResult, CheckResult, Header, Planned, RecordWriter, Samples, finished_keys
-from bench.harness.suite import PlannedCase, expand, interleaved
 from bench.harness.variants import variants
 from tp.errors import MeasurementError
 from tp.layers.mesh import Mesh, split_world
 from tp.plan.build import build_plan
+from tp.suite import PlannedCase, expand, interleaved
 
 
 def run_suite(settings: BlockSettings) -> None:

@@ -64,9 +64,10 @@ def defaults(device: Literal["cpu", "cuda"], native: Sequence[Dtype]) -> Default
     return Defaults(model="tinyllama-1.1b", seq=256, dtype="bf16" if "bf16" in native else "fp32")
 
 
-def expand(suite: Suite, block: Block, *, world: int, chosen: Defaults) -> list[PlannedCase]:
+def expand(suite: Suite, block: Block, *, world: int | None, chosen: Defaults) -> list[PlannedCase]:
     """Every case of the suite, those to be interleaved next to each other.
 
+    Without a world, as for a prediction, the degrees are those of the suite, 1, 2, 4 and 8 where it has none.
     Raises PlanError for a degree that cannot split a model and ConfigError for one that does not divide the world; a
     case whose tokens do not divide is kept and skipped, since the others of its sweep are sound.
     """
@@ -74,7 +75,8 @@ def expand(suite: Suite, block: Block, *, world: int, chosen: Defaults) -> list[
     for model in [load_model(name) for name in suite.model or (chosen.model,)]:
         for workload in _workloads(suite, chosen):
             for tp in suite.tp or _all_degrees(model, suite.strategy, world):
-                _require_divides(tp, world)
+                if world is not None:
+                    _require_divides(tp, world)
                 for strategy in suite.strategy:
                     if not suite.tp and misfit(model, strategy, tp) is not None:
                         continue
@@ -103,8 +105,9 @@ def _workloads(suite: Suite, chosen: Defaults) -> Iterator[Workload]:
             yield Workload(phase=phase, batch=batch, seq=seq, context=length, dtype=dtype)
 
 
-def _all_degrees(model: ModelShape, strategies: Sequence[Strategy], world: int) -> list[int]:
-    return sorted({n for strategy in strategies for n in degrees(model, strategy, world=world)})
+def _all_degrees(model: ModelShape, strategies: Sequence[Strategy], world: int | None) -> list[int]:
+    divisors_of = 8 if world is None else world
+    return sorted({n for strategy in strategies for n in degrees(model, strategy, world=divisors_of)})
 
 
 def _require_divides(tp: int, world: int) -> None:

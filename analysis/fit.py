@@ -1,0 +1,183 @@
+"""Fitting the curves of tp.cost.curves to measured rows, and how far off they are on rows kept out of the fit.
+
+Errors are relative, so residuals are differences of logarithms; a soft L1 loss keeps one disturbed row from bending
+a curve.
+"""
+
+import math
+from collections.abc import Callable
+from typing import Final, Protocol, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.optimize import least_squares
+
+from tp.cost.curves import (
+    Array,
+    CollectiveCurve,
+    Fit,
+    GemmCurve,
+    LinearCurve,
+    gemm_seconds,
+    linear_seconds,
+    regime_seconds,
+)
+from tp.errors import ConfigError
+
+# Fewest rows that say something about a curve of four parameters and its error.
+MIN_ROWS: Final = 6
+FOLDS: Final = 5
+INTERVAL: Final = 0.9
+# Log residuals beyond this count linearly, not squared.
+SOFT: Final = 0.1
+# Parameters are fitted as logarithms; a rate this slow a unit is nothing.
+TINY: Final = 1e-18
+SHARPNESS: Final = (1.0, 8.0)
+
+
+class Curve(Protocol):
+    """What every fitted curve has."""
+
+    @property
+    def fit(self) -> Fit: ...
+
+
+C = TypeVar("C", bound=Curve)
+Rows = NDArray[np.float64]
+"""[row, (flops, bytes, seconds)]."""
+Sizes = NDArray[np.float64]
+"""[row, size]: what the range of a fit is kept of."""
+NO_FIT: Final = Fit(rows=0, held_out_mape_percent=0.0, log_error_90=0.0, low=(), high=())
+
+
+def fit_gemm(rows: Rows, sizes: Sizes, *, name: str) -> GemmCurve:
+    """Start-up, arithmetic rate, memory rate and sharpness; ConfigError when the rows do not allow it."""
+
+    def fit(part: Rows) -> GemmCurve:
+        flops, moved, seconds = part.T
+        start = [seconds.min() / 2, np.min(seconds / flops), np.min(seconds / moved) / 2, 2.0]
+        p = _least_squares(lambda p: gemm_seconds(flops, moved, p), seconds, start, last=SHARPNESS)
+        return GemmCurve(startup_s=p[0], flops_per_s=1 / p[1], bytes_per_s=1 / p[2], sharpness=p[3], fit=NO_FIT)
+
+    curve, described = _validated(rows, sizes, fit, lambda c, part: c.seconds(part[:, 0], part[:, 1]), name=name)
+    return GemmCurve(
+        startup_s=curve.startup_s,
+        flops_per_s=curve.flops_per_s,
+        bytes_per_s=curve.bytes_per_s,
+        sharpness=curve.sharpness,
+        fit=described,
+    )
+
+
+def fit_linear(rows: Rows, sizes: Sizes, *, name: str) -> LinearCurve:
+    """Start-up, seconds a FLOP and seconds a byte; ConfigError when the rows do not allow it."""
+
+    def fit(part: Rows) -> LinearCurve:
+        flops, moved, seconds = part.T
+        per_flop = np.min(seconds / flops) / 2 if flops.all() else TINY
+        start = [seconds.min() / 2, per_flop, np.min(seconds / moved) / 2]
+        p = _least_squares(lambda p: linear_seconds(flops, moved, p), seconds, start)
+        return LinearCurve(startup_s=p[0], seconds_per_flop=p[1], seconds_per_byte=p[2], fit=NO_FIT)
+
+    curve, described = _validated(rows, sizes, fit, lambda c, part: c.seconds(part[:, 0], part[:, 1]), name=name)
+    return LinearCurve(
+        startup_s=curve.startup_s,
+        seconds_per_flop=curve.seconds_per_flop,
+        seconds_per_byte=curve.seconds_per_byte,
+        fit=described,
+    )
+
+
+def fit_collective(rows: Rows, sizes: Sizes, *, name: str) -> CollectiveCurve:
+    """Two regimes and what they leave over at the measured sizes; ConfigError when the rows do not allow it."""
+
+    def fit(part: Rows) -> CollectiveCurve:
+        ordered = part[np.argsort(part[:, 1])]
+        size, seconds = ordered[:, 1], ordered[:, 2]
+        per_byte = seconds[-1] / size[-1]
+        start = [seconds[0], max(seconds[0] * 4, seconds[-1] * 0.05), 4 * per_byte, per_byte]
+        p = _least_squares(lambda p: regime_seconds(size, p), seconds, start)
+        left = np.log(seconds / regime_seconds(size, np.array(p)))
+        return CollectiveCurve(
+            latency_s=(p[0], p[1]),
+            seconds_per_byte=(p[2], p[3]),
+            log_size=tuple(np.log(size).tolist()),
+            # Half of what is left over is taken to be the curve, half the noise of its own row.
+            log_correction=tuple((left / 2).tolist()),
+            fit=NO_FIT,
+        )
+
+    curve, described = _validated(rows, sizes, fit, lambda c, part: c.seconds(part[:, 1]), name=name)
+    return CollectiveCurve(
+        latency_s=curve.latency_s,
+        seconds_per_byte=curve.seconds_per_byte,
+        log_size=curve.log_size,
+        log_correction=curve.log_correction,
+        fit=described,
+    )
+
+
+def _validated(
+    rows: Rows, sizes: Sizes, fit: Callable[[Rows], C], predict: Callable[[C, Rows], Array], *, name: str
+) -> tuple[C, Fit]:
+    """The curve of all rows, and its description with errors from folds that did not see the rows they judge."""
+    _require_usable(rows, name)
+    held_out = np.empty(len(rows))
+    folds = np.arange(len(rows)) % min(FOLDS, len(rows))
+    for fold in np.unique(folds):
+        kept_out = folds == fold
+        held_out[kept_out] = np.log(predict(fit(rows[~kept_out]), rows[kept_out]) / rows[kept_out, 2])
+    described = Fit(
+        rows=len(rows),
+        held_out_mape_percent=float(100 * np.mean(np.abs(np.expm1(held_out)))),
+        log_error_90=conformal_quantile(np.abs(held_out)),
+        low=tuple(sizes.min(axis=0).tolist()),
+        high=tuple(sizes.max(axis=0).tolist()),
+    )
+    return fit(rows), described
+
+
+def conformal_quantile(errors: Array) -> float:
+    """The error that a further row stays under with 90 %: the ceil(0.9 (n + 1))-th smallest of n.
+
+    Split-conformal (Lei et al. 2018); with under nine rows it is the largest there is, which promises less.
+    """
+    rank = min(math.ceil(INTERVAL * (len(errors) + 1)), len(errors))
+    return float(np.sort(errors)[rank - 1])
+
+
+def _require_usable(rows: Rows, name: str) -> None:
+    if len(rows) < MIN_ROWS:
+        raise ConfigError(f"{name}: {len(rows)} rows are too few to fit; measure at least {MIN_ROWS} sizes")
+    if not np.all(np.isfinite(rows)) or np.any(rows[:, 2] <= 0):
+        raise ConfigError(f"{name}: a time that is not a positive number; leave such rows out")
+    if np.ptp(np.log(rows[:, 1])) == 0:
+        raise ConfigError(f"{name}: all rows have the same size; measure several")
+
+
+def _least_squares(
+    predict: Callable[[Array], Array],
+    seconds: Array,
+    start: list[float],
+    *,
+    last: tuple[float, float] | None = None,
+) -> list[float]:
+    """Positive parameters that bring the logarithms together; `last` bounds the last one."""
+    low = np.full(len(start), np.log(TINY))
+    high = np.full(len(start), np.inf)
+    if last is not None:
+        low[-1], high[-1] = np.log(last)
+
+    def residuals(logs: Array) -> Array:
+        result: Array = np.log(predict(np.exp(logs)) / seconds)
+        return result
+
+    solved = least_squares(
+        residuals,
+        np.log(np.maximum(start, 2 * TINY)),
+        bounds=(low, high),
+        loss="soft_l1",
+        f_scale=SOFT,
+        x_scale="jac",
+    )
+    return [float(value) for value in np.exp(solved.x)]

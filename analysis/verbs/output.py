@@ -1,0 +1,25 @@
+"""What the verbs share: the console, and inputs that must be given."""
+
+from typing import Annotated, Final
+
+import tyro
+from rich.console import Console
+
+from tp.errors import ConfigError
+
+Inputs = Annotated[tuple[str, ...], tyro.conf.Positional]
+
+# Wide enough for every table in a pipe, where no terminal says how wide it is.
+PLAIN_WIDTH: Final = 140
+
+
+def make_console() -> Console:
+    """Standard output; plain text on lines of their own when it is not a terminal."""
+    console = Console(highlight=False)
+    return console if console.is_terminal else Console(highlight=False, width=PLAIN_WIDTH)
+
+
+def require(value: str, flag: str, what: str) -> None:
+    """ConfigError unless `flag` was given."""
+    if not value:
+        raise ConfigError(f"{flag}: is missing; give {what}")

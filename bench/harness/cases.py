@@ -5,6 +5,7 @@ from typing import Final
 
 import torch
 from torch import Tensor
+from torch._guards import detect_fake_mode
 
 from tp.case import Case
 from tp.layers.attention import Cache, Positions
@@ -14,9 +15,10 @@ from tp.layers.rope import rope_table
 from tp.layers.weights import (
     AttentionSizes,
     AttentionWeights,
+    Span,
     attention_weights,
-    kv_rows,
-    rank_rows,
+    kv_heads,
+    rank_span,
     shard_attention,
 )
 from tp.layers.wire import Wire
@@ -83,14 +85,24 @@ def attention_sizes(case: Case) -> AttentionSizes:
     )
 
 
+def make_generator(device: torch.device, seed: int) -> torch.Generator:
+    """A seeded generator on the device; on fake tensors any will do, and a fake device has none."""
+    return torch.Generator("cpu" if detect_fake_mode() else device).manual_seed(seed)
+
+
 def full_weights(case: Case, device: torch.device) -> AttentionWeights:
     """The unsharded weights, the same on every rank and for every strategy."""
-    return attention_weights(attention_sizes(case), dtype=TORCH_DTYPES[case.workload.dtype], device=device, seed=SEED)
+    return attention_weights(
+        attention_sizes(case),
+        dtype=TORCH_DTYPES[case.workload.dtype],
+        device=device,
+        generator=make_generator(device, SEED),
+    )
 
 
 def full_inputs(case: Case, device: torch.device) -> Inputs:
     """The unsharded inputs, the same on every rank and for every strategy."""
-    generator = torch.Generator(device).manual_seed(SEED + 1)
+    generator = make_generator(device, SEED + 1)
     dtype, w, model = TORCH_DTYPES[case.workload.dtype], case.workload, case.model
 
     def normal(*shape: int) -> Tensor:
@@ -104,20 +116,25 @@ def full_inputs(case: Case, device: torch.device) -> Inputs:
     )
 
 
+def local_tokens(case: Case, mesh: Mesh) -> Span:
+    """The tokens whose activations this rank holds between blocks: its share under `sequence`, else all."""
+    if case.strategy == "sequence":
+        return rank_span(case.workload.tokens, rank=mesh.rank, num_ranks=mesh.size)
+    return Span(start=0, length=case.workload.tokens)
+
+
 def build_case(case: Case, mesh: Mesh, *, weights: AttentionWeights, inputs: Inputs) -> BuiltCase:
     """This rank's shard of the case; `weights` and `inputs` are the full ones and stay untouched."""
     sizes = attention_sizes(case)
-    rows = slice(None)
-    if case.strategy == "sequence":
-        rows = rank_rows(case.workload.tokens, rank=mesh.rank, num_ranks=mesh.size)
-    x = inputs.x[rows].clone()
+    tokens = local_tokens(case, mesh)
+    x = tokens.of(inputs.x).clone()
     return BuiltCase(
         case=case,
         mesh=mesh,
         block=shard_attention(weights, sizes, strategy=case.strategy, mesh=mesh),
         positions=_positions(case, sizes, inputs, mesh),
         x=x.requires_grad_() if case.workload.phase == "train" else x,
-        grad=inputs.grad[rows].clone(),
+        grad=tokens.of(inputs.grad).clone(),
     )
 
 
@@ -134,8 +151,7 @@ def _positions(case: Case, sizes: AttentionSizes, inputs: Inputs, mesh: Mesh) ->
         )
     cache = None
     if inputs.past is not None:
-        held = kv_rows(sizes, rank=mesh.rank, num_ranks=mesh.size)
-        heads = slice(held.start // sizes.head_dim, held.stop // sizes.head_dim)
-        keys, values = (t[:, heads].clone() for t in inputs.past)
+        held = kv_heads(sizes, rank=mesh.rank, num_ranks=mesh.size)
+        keys, values = (held.of(t, dim=1).clone() for t in inputs.past)
         cache = Cache(keys=keys, values=values)
     return Positions(batch=w.batch, rope=rope, cache=cache)

@@ -16,12 +16,12 @@ from typing import Final
 import torch
 from torch import Tensor
 
-from bench.harness.cases import TORCH_DTYPES, BuiltCase, Inputs, attention_sizes
+from bench.harness.cases import TORCH_DTYPES, BuiltCase, Inputs, attention_sizes, local_tokens
 from tp.case import Case
 from tp.layers.collectives import GroupCollectives
 from tp.layers.gradients import finish_gradients
 from tp.layers.reference import reference_update, widen
-from tp.layers.weights import AttentionWeights, rank_rows, shard_attention
+from tp.layers.weights import AttentionWeights, shard_attention
 from tp.layers.wire import Unwatched, Wire
 
 # Roundings to the working dtype on the way through the block: norm, QKV, two in the rotation, the probabilities, the
@@ -130,14 +130,16 @@ def _expected(built: BuiltCase, weights: AttentionWeights, inputs: Inputs) -> tu
     first = case.workload.context - case.workload.seq if case.model.position == "rope" else None
     with torch.set_grad_enabled(built.trains):
         update = reference_update(x, wide, sizes, batch=case.workload.batch, first_position=first, past=past)
-    rows = slice(None)
-    if case.strategy == "sequence":
-        rows = rank_rows(case.workload.tokens, rank=mesh.rank, num_ranks=mesh.size)
+    tokens = local_tokens(case, mesh)
     if not built.trains:
-        return update[rows], x[rows], built.block
+        return tokens.of(update), tokens.of(x), built.block
     update.backward(inputs.grad.to(wide_dtype))
     gradients = replace(wide, **{name: _gradient(leaf) for name, leaf in _leaves(wide)})
-    return update[rows], _gradient(x)[rows], shard_attention(gradients, sizes, strategy=case.strategy, mesh=mesh)
+    return (
+        tokens.of(update),
+        tokens.of(_gradient(x)),
+        shard_attention(gradients, sizes, strategy=case.strategy, mesh=mesh),
+    )
 
 
 def _leaves(weights: AttentionWeights) -> Iterator[tuple[str, Tensor]]:

@@ -5,11 +5,12 @@ from dataclasses import dataclass, replace
 
 from rich.console import Console
 
-from bench.harness.block_flags import BlockSettings
+from bench.harness.block_flags import BlockSettings, read_block_flags
 from bench.harness.cases import BuiltCase, build_case, full_inputs, full_weights
 from bench.harness.checks import check_case
 from bench.harness.clock import Clock, make_clock
 from bench.harness.console import make_console, part_table, progress_bar
+from bench.harness.dryrun import dry_run
 from bench.harness.launch import backend_of, pick_device, process_group
 from bench.harness.lines import case_line, header_line, plan_line, worst_over_ranks
 from bench.harness.measure import measure
@@ -17,10 +18,20 @@ from bench.harness.parts import part_rows
 from bench.harness.ranks import Ranks
 from bench.harness.records import CaseResult, CheckResult, Header, Planned, RecordWriter, Samples, finished_keys
 from bench.harness.variants import variants
+from tp.case import Block
 from tp.errors import MeasurementError
 from tp.layers.mesh import Mesh, split_world
 from tp.plan.build import build_plan
 from tp.suite import PlannedCase, expand, interleaved
+
+
+def run_block(block: Block) -> None:
+    """What `torchrun bench/<block>.py` does."""
+    settings = read_block_flags(block)
+    if settings.dry_run:
+        dry_run(settings)
+    else:
+        run_suite(settings)
 
 
 def run_suite(settings: BlockSettings) -> None:

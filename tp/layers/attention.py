@@ -88,6 +88,7 @@ class ParallelAttention(nn.Module):
 def _append(cache: Cache, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
     """Write the newest token's keys and values into their place; returns all of them."""
     with torch.no_grad():
-        cache.keys[:, :, -1:].copy_(k)
-        cache.values[:, :, -1:].copy_(v)
+        newest = cache.keys.shape[2] - 1
+        cache.keys.narrow(2, newest, 1).copy_(k)
+        cache.values.narrow(2, newest, 1).copy_(v)
     return cache.keys, cache.values

@@ -24,9 +24,11 @@ class RopeTable:
 
 def rope_table(*, first: int, count: int, head_dim: int, dtype: torch.dtype, device: torch.device) -> RopeTable:
     """The table for `count` positions from `first` on."""
-    exponents = torch.arange(0, head_dim, 2, dtype=torch.float64) / head_dim
-    angles = torch.arange(first, first + count, dtype=torch.float64)[:, None] * BASE**-exponents
-    cos, sin = (part[:, None, :].to(device=device, dtype=dtype) for part in (angles.cos(), angles.sin()))
+    # On the device from the start: a fake device takes no copies from the host.
+    exponents = torch.arange(0, head_dim, 2, dtype=torch.float64, device=device) / head_dim
+    positions = torch.arange(first, first + count, dtype=torch.float64, device=device)
+    angles = positions.unsqueeze(1) * BASE**-exponents
+    cos, sin = (part.unsqueeze(1).to(dtype) for part in (angles.cos(), angles.sin()))
     return RopeTable(cos=cos, sin=sin)
 
 

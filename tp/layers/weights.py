@@ -45,10 +45,9 @@ class AttentionWeights:
 
 
 def attention_weights(
-    sizes: AttentionSizes, *, dtype: torch.dtype, device: torch.device, seed: int
+    sizes: AttentionSizes, *, dtype: torch.dtype, device: torch.device, generator: torch.Generator
 ) -> AttentionWeights:
     """Random weights whose layers keep the scale of their input; norms and biases are not trivial either."""
-    generator = torch.Generator(device).manual_seed(seed)
 
     def normal(*shape: int, scale: float) -> Tensor:
         return torch.randn(shape, generator=generator, device=device, dtype=torch.float32).mul_(scale).to(dtype)
@@ -71,38 +70,51 @@ def attention_weights(
     )
 
 
-def kv_rows(sizes: AttentionSizes, *, rank: int, num_ranks: int) -> slice:
-    """This rank's rows of K and V; with fewer kv heads than ranks, neighbours hold the same head."""
-    held = max(1, sizes.num_kv_heads // num_ranks)
-    first = rank * sizes.num_kv_heads // num_ranks
-    return slice(first * sizes.head_dim, (first + held) * sizes.head_dim)
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Span:
+    """A run of rows or columns."""
+
+    start: int
+    length: int
+
+    def of(self, x: Tensor, *, dim: int = 0) -> Tensor:
+        """The view of `x` along `dim`; by narrowing, which fake tensors of absent devices know and indexing not."""
+        return x.narrow(dim, self.start, self.length)
 
 
-def rank_rows(width: int, *, rank: int, num_ranks: int) -> slice:
+def kv_heads(sizes: AttentionSizes, *, rank: int, num_ranks: int) -> Span:
+    """This rank's kv heads; with fewer of them than ranks, neighbours hold the same one."""
+    return Span(start=rank * sizes.num_kv_heads // num_ranks, length=max(1, sizes.num_kv_heads // num_ranks))
+
+
+def rank_span(width: int, *, rank: int, num_ranks: int) -> Span:
     """This rank's share of `width` rows or columns."""
-    return slice(rank * width // num_ranks, (rank + 1) * width // num_ranks)
+    return Span(start=rank * width // num_ranks, length=width // num_ranks)
 
 
 def shard_attention(full: AttentionWeights, sizes: AttentionSizes, *, strategy: Strategy, mesh: Mesh) -> AttentionBlock:
     """This rank's block: QKV by heads for all strategies, the output projection by rows or by columns."""
     source, target = POLICY[strategy]
     width = sizes.num_heads * sizes.head_dim
-    rows = rank_rows(width, rank=mesh.rank, num_ranks=mesh.size)
-    kv = kv_rows(sizes, rank=mesh.rank, num_ranks=mesh.size)
-    columns = rank_rows(sizes.hidden, rank=mesh.rank, num_ranks=mesh.size)
+    rows = rank_span(width, rank=mesh.rank, num_ranks=mesh.size)
+    heads_kv = kv_heads(sizes, rank=mesh.rank, num_ranks=mesh.size)
+    kv = Span(start=heads_kv.start * sizes.head_dim, length=heads_kv.length * sizes.head_dim)
+    columns = rank_span(sizes.hidden, rank=mesh.rank, num_ranks=mesh.size)
     out: RowParallelLinear | GatheredColumnLinear
     if target == "columns":
-        out_bias = None if full.out_bias is None else full.out_bias[columns].clone()
-        out = GatheredColumnLinear(weight=full.out[columns].clone(), bias=out_bias)
+        out_bias = None if full.out_bias is None else columns.of(full.out_bias).clone()
+        out = GatheredColumnLinear(weight=columns.of(full.out).clone(), bias=out_bias)
     else:
-        out = RowParallelLinear(weight=full.out[:, rows].clone(), target=target)
+        out = RowParallelLinear(weight=rows.of(full.out, dim=1).clone(), target=target)
     qkv_bias = None
     if full.q_bias is not None and full.k_bias is not None and full.v_bias is not None:
-        qkv_bias = torch.cat((full.q_bias[rows], full.k_bias[kv], full.v_bias[kv]))
-    qkv = ColumnParallelLinear(weight=torch.cat((full.q[rows], full.k[kv], full.v[kv])), bias=qkv_bias, source=source)
+        qkv_bias = torch.cat((rows.of(full.q_bias), kv.of(full.k_bias), kv.of(full.v_bias)))
+    qkv = ColumnParallelLinear(
+        weight=torch.cat((rows.of(full.q), kv.of(full.k), kv.of(full.v))), bias=qkv_bias, source=source
+    )
     heads = HeadSizes(
         num_heads=sizes.num_heads // mesh.size,
-        num_kv_heads=(kv.stop - kv.start) // sizes.head_dim,
+        num_kv_heads=heads_kv.length,
         head_dim=sizes.head_dim,
     )
     return AttentionBlock(

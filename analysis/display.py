@@ -1,0 +1,291 @@
+"""The frames of tables.py as rows of text for people: rounded, with units, marks and notes."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from math import isfinite
+from pathlib import Path
+from typing import Any, Final
+
+import pandas as pd
+
+from analysis.tables import SCENARIO, number
+from tp.units import format_bytes, format_flops, format_seconds, format_signed_percent, significant
+
+NOTHING: Final = "-"
+# The fewest samples whose extremes enclose the median with 95 % confidence (bench/harness/stats.py).
+MIN_SAMPLES: Final = 6
+
+Cells = Mapping[Any, Any]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Column:
+    """A heading, and whether figures stand below it."""
+
+    heading: str
+    figures: bool = True
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Group:
+    """Rows under a title of their own, or under none."""
+
+    title: str = ""
+    detail: str = ""
+    marks: tuple[str, ...] = ()
+    rows: tuple[tuple[str, ...], ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Display:
+    """A table as it is shown; without groups there is nothing to show."""
+
+    columns: tuple[Column, ...]
+    groups: tuple[Group, ...]
+    notes: tuple[str, ...] = ()
+
+
+def scenario_text(row: Cells, *, hardware: bool = False) -> str:
+    """What was measured, strategy and degree aside: tinyllama-1.1b attention prefill, batch 1, seq 256, fp32."""
+    where = f", {row['hardware']} ({row['backend']})" if hardware else ""
+    series = f", {Path(row['series']).name}" if row.get("series") else ""
+    return f"{row['model']} {row['block']} {row['phase']}, {workload_text(row)}{where}{series}"
+
+
+def workload_text(row: Cells) -> str:
+    """The sizes of a workload: those that its phase leaves open."""
+    length = f"context {row['context']}" if row["phase"] == "decode" else f"seq {row['seq']}"
+    return f"batch {row['batch']}, {length}, {row['dtype']}"
+
+
+def several_machines(frame: pd.DataFrame) -> bool:
+    """Whether the rows come from more than one hardware or backend, so that each has to be named."""
+    return len(frame[["hardware", "backend"]].drop_duplicates()) > 1
+
+
+def show_parts(parts: pd.DataFrame) -> Display:
+    """Measured beside predicted, a group a case; a row without either figure is left out."""
+    shown = parts[parts["measured_s"].notna() | parts["estimate_s"].notna()]
+    records, machines = shown["record"].nunique() > 1, several_machines(shown)
+    groups = []
+    for _, case in shown.groupby(["record", "case"], sort=False):
+        rows = case.to_dict("records")
+        first = rows[0]
+        detail = [workload_text(first)]
+        detail += [f"{first['hardware']} ({first['backend']})"] if machines else []
+        detail += [Path(first["record"]).name] if records else []
+        groups.append(
+            Group(
+                title=f"{first['model']} {first['block']} {first['phase']}, {first['strategy']}, TP {first['tp']}",
+                detail=", ".join(detail),
+                marks=_case_marks(first),
+                rows=tuple(_part_cells(row) for row in rows),
+            )
+        )
+    text, headings = ("part", "marks"), ("measured", "95 %", "predicted", "90 %", "error", "FLOP", "bytes")
+    columns = (_text(text[0]), *_figures(*headings), _text(text[1]))
+    return Display(columns=columns, groups=tuple(groups), notes=_part_notes(shown))
+
+
+def _part_cells(row: Cells) -> tuple[str, ...]:
+    return (
+        row["part"],
+        seconds(row["measured_s"]),
+        interval(row["low_s"], row["high_s"]),
+        seconds(row["estimate_s"]),
+        interval(row["estimate_low_s"], row["estimate_high_s"]),
+        signed(row["signed_error"]),
+        format_flops(row["flops"]) if row["flops"] else NOTHING,
+        format_bytes(row["bytes"]) if row["bytes"] else NOTHING,
+        ", ".join(_part_marks(row)),
+    )
+
+
+def _case_marks(row: Cells) -> tuple[str, ...]:
+    marks = [] if row["status"] == "ok" else [row["status"]]
+    return (*marks, *([] if row["comparable"] else ["not comparable"]))
+
+
+def _part_marks(row: Cells) -> list[str]:
+    marks = [f"{row['samples']} samples"] if 0 < row["samples"] < MIN_SAMPLES else []
+    marks += ["extrapolated"] if row["extrapolated"] else []
+    marks += [f"predicted without {row['unpriced']}"] if row["unpriced"] else []
+    return marks
+
+
+def _part_notes(shown: pd.DataFrame) -> tuple[str, ...]:
+    notes = [
+        "Error is predicted / measured - 1: below zero, the part took longer than predicted.",
+        "Bytes are moved through memory by compute and sent by collectives, of one rank.",
+    ]
+    theories = sorted({theory for theory in shown["theory"] if theory})
+    if theories:
+        notes.append(f"Predicted by: {', '.join(theories)}.")
+    if "datasheet" in theories:
+        notes.append(
+            "The datasheet's times are bounds that nobody beats, no forecast: measure bench/gemm.py and "
+            "bench/collectives.py, calibrate, and give the run --calibration."
+        )
+    if (shown["samples"].between(1, MIN_SAMPLES - 1)).any():
+        notes.append(f"Under {MIN_SAMPLES} samples the interval is their extremes, and holds less than 95 %.")
+    return tuple(notes)
+
+
+def show_errors(errors: pd.DataFrame, *, left_out: int = 0) -> Display:
+    """Error by part; `left_out` cases were not comparable."""
+    theories = errors["theory"].nunique() > 1
+    rows = tuple(
+        (
+            f"{row['part']} ({row['theory']})" if theories else row["part"],
+            str(row["cases"]),
+            signed(row["median_signed_error"]),
+            percent(row["median_abs_error"]),
+            percent(row["mean_abs_error"]),
+            f"{percent(row['inside_interval'])} of {row['with_interval']}" if row["with_interval"] else NOTHING,
+            str(row["extrapolated"] or NOTHING),
+        )
+        for row in errors.to_dict("records")
+    )
+    columns = (
+        _text("part"),
+        *_figures("cases", "median error", "median |error|", "mean |error|", "inside 90 %", "extrapolated"),
+    )
+    notes = (f"{left_out} cases are left out, since their times are not comparable.",) if left_out else ()
+    return Display(columns=columns, groups=(Group(rows=rows),) if rows else (), notes=notes)
+
+
+def show_scaling(scaling: pd.DataFrame) -> Display:
+    """Time against TP degree, a group a scenario."""
+    machines = several_machines(scaling)
+    groups = []
+    for _, frame in scaling.groupby([*SCENARIO, "series"], sort=False):
+        rows = frame.to_dict("records")
+        cells = tuple(_scaling_cells(row) for row in rows)
+        groups.append(Group(title=scenario_text(rows[0], hardware=machines), rows=cells))
+    columns = (
+        _text("strategy"),
+        *_figures("TP", "total", "95 %", "compute", "communication", "speed-up", "efficiency"),
+        *_figures("predicted total", "pr. compute", "pr. communication", "pr. speed-up", "pr. efficiency"),
+        _text("marks"),
+    )
+    return Display(columns=columns, groups=tuple(groups), notes=_scaling_notes(scaling))
+
+
+def _scaling_cells(row: Cells) -> tuple[str, ...]:
+    return (
+        row["strategy"],
+        str(row["tp"]),
+        seconds(row["measured_total_s"]),
+        interval(row["measured_total_low_s"], row["measured_total_high_s"]),
+        *(seconds(row[f"measured_{name}_s"]) for name in ("compute", "communication")),
+        times(row["measured_speedup_over_tp1"]),
+        percent(row["measured_efficiency"]),
+        *(seconds(row[f"estimate_{name}_s"]) for name in ("total", "compute", "communication")),
+        times(row["estimate_speedup_over_tp1"]),
+        percent(row["estimate_efficiency"]),
+        ", ".join(_scaling_marks(row)),
+    )
+
+
+def _scaling_marks(row: Cells) -> list[str]:
+    marks = [] if row["comparable"] else ["not comparable"]
+    marks += [f"{row['groups']} groups side by side"] if row["groups"] > 1 else []
+    marks += ["extrapolated"] if row["extrapolated"] else []
+    marks += [f"predicted without {row['unpriced']}"] if row["unpriced"] else []
+    return marks
+
+
+def _scaling_notes(scaling: pd.DataFrame) -> tuple[str, ...]:
+    notes = [
+        "Compute and communication are run alone; the total is the block as a user runs it.",
+        "Speed-up is the total at TP 1 over the total here, efficiency speed-up / TP: below 100 %, as many "
+        "independent copies would do more work a second, each at the time of TP 1.",
+    ]
+    if (scaling["groups"] > 1).any():
+        notes.append("Groups side by side share the machine, as they would in production.")
+    return tuple(notes)
+
+
+def show_checks(checks: pd.DataFrame) -> Display:
+    """The figure of each case that came nearest to its limit, or went furthest over it."""
+    rows = tuple(
+        (
+            row["case"],
+            str(row["tensors"]),
+            row["worst_tensor"],
+            row["figure"],
+            scientific(row["value"]),
+            scientific(row["limit"]),
+            percent(row["value_over_limit"]),
+            "passed" if row["passed"] else "failed",
+        )
+        for row in checks.to_dict("records")
+    )
+    columns = (
+        _text("case"),
+        *_figures("tensors"),
+        _text("worst tensor"),
+        _text("figure"),
+        *_figures("value", "limit", "of limit"),
+        _text("check"),
+    )
+    notes = (
+        "Error is |y - ref| / |ref| against the unsharded block in a wider dtype, gain <y, ref> / <ref, ref> - 1; "
+        "both the worst of any rank.",
+    )
+    return Display(columns=columns, groups=(Group(rows=rows),) if rows else (), notes=notes)
+
+
+def show_unmeasured(unmeasured: pd.DataFrame) -> Display:
+    """The cases without a speed, and why."""
+    rows = tuple((row["case"], row["status"], row["reason"]) for row in unmeasured.to_dict("records"))
+    columns = (_text("case"), _text("status"), _text("reason"))
+    return Display(columns=columns, groups=(Group(rows=rows),) if rows else ())
+
+
+def _text(heading: str) -> Column:
+    return Column(heading=heading, figures=False)
+
+
+def _figures(*headings: str) -> Sequence[Column]:
+    return [Column(heading=heading) for heading in headings]
+
+
+def seconds(value: Any) -> str:
+    """A duration that may be missing."""
+    known = number(value)
+    return NOTHING if known is None else format_seconds(known)
+
+
+def interval(low: Any, high: Any) -> str:
+    """Both ends, the unit written once where they share it; nothing where there is no width."""
+    if number(low) is None or number(high) is None or low == high:
+        return NOTHING
+    (start, unit), (end, end_unit) = (format_seconds(value).split(" ") for value in (low, high))
+    return f"{start} – {end} {unit}" if unit == end_unit else f"{start} {unit} – {end} {end_unit}"
+
+
+def signed(value: Any) -> str:
+    """A signed error that may be missing."""
+    known = number(value)
+    return NOTHING if known is None else format_signed_percent(known)
+
+
+def percent(value: Any) -> str:
+    """A share that may be missing or beyond all bounds."""
+    known = number(value)
+    if known is None:
+        return NOTHING
+    return f"{significant(100 * known)} %" if isfinite(known) else "over"
+
+
+def times(value: Any) -> str:
+    """A speed-up that may be missing: 1.65 x."""
+    known = number(value)
+    return NOTHING if known is None else f"{significant(known)} x"
+
+
+def scientific(value: Any) -> str:
+    """A figure of a check, far below one."""
+    known = number(value)
+    return "not a number" if known is None else f"{known:.1e}"

@@ -1,0 +1,109 @@
+"""What the figures of a report share: style and palette, and how a figure becomes a file and a part of a page.
+
+Colours are Okabe and Ito's, which the colour-blind tell apart, and never the only difference. Text from files is
+drawn as it is, never as mathematics or markup. No pyplot, hence no state but matplotlib's settings while drawing.
+"""
+
+import re
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from html import escape
+from io import StringIO
+from pathlib import Path
+from typing import Any, Final
+
+from matplotlib import rc_context
+from matplotlib.figure import Figure
+
+# Stand-ins that an inlined figure replaces by the page's own colours, so that it follows light and dark.
+INK: Final = "#1f2329"
+RULE: Final = "#d3d7de"
+PAPER: Final = "#fefefe"
+PAGE_COLOURS: Final = {INK: "currentColor", RULE: "var(--rule)", PAPER: "none"}
+
+BLUE, ORANGE, GREEN, RED, PINK, SKY = "#0072b2", "#e69f00", "#009e73", "#d55e00", "#cc79a7", "#56b4e9"
+MAX_LABEL: Final = 90
+
+_STYLE: Final[dict[str, Any]] = {
+    "svg.hashsalt": "tpbench",
+    "svg.fonttype": "none",
+    "text.parse_math": False,
+    "font.size": 9,
+    "font.family": "sans-serif",
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.edgecolor": INK,
+    "axes.labelcolor": INK,
+    "axes.titlesize": 9,
+    "axes.titlecolor": INK,
+    "axes.facecolor": "none",
+    "axes.axisbelow": True,
+    "axes.unicode_minus": False,
+    "text.color": INK,
+    "xtick.color": INK,
+    "ytick.color": INK,
+    "grid.color": RULE,
+    "grid.linewidth": 0.6,
+    "figure.facecolor": PAPER,
+    "savefig.facecolor": PAPER,
+    "hatch.linewidth": 0.7,
+    "legend.frameon": False,
+    "legend.fontsize": 8,
+}
+_NO_METADATA: Final = dict.fromkeys(("Creator", "Date", "Format", "Type"))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Chart:
+    """A figure, and the same in words."""
+
+    name: str
+    title: str
+    alternative: str
+    """What it shows, for those who do not see it."""
+    figure: Figure
+
+
+@contextmanager
+def house_style() -> Iterator[None]:
+    """Draw and render in the style of the house; a letter that the font lacks is no reason for a warning."""
+    with rc_context(_STYLE), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Glyph .* missing from")
+        yield
+
+
+def label(text: str) -> str:
+    """A name from a file as one short line that XML can hold."""
+    printable = "".join(letter if letter.isprintable() else "\N{REPLACEMENT CHARACTER}" for letter in text)
+    return printable if len(printable) <= MAX_LABEL else f"{printable[: MAX_LABEL - 1]}…"
+
+
+def save(chart: Chart, folder: Path) -> None:
+    """Write the chart to `folder` as SVG and PNG."""
+    (folder / f"{chart.name}.svg").write_text(svg(chart), encoding="utf-8")
+    metadata = {"Title": chart.title, "Description": chart.alternative, "Software": None}
+    with house_style():
+        chart.figure.savefig(folder / f"{chart.name}.png", dpi=150, metadata=metadata)
+
+
+def svg(chart: Chart) -> str:
+    """The chart as an SVG document with its alternative in it; the same bytes each time."""
+    target = StringIO()
+    with house_style():
+        chart.figure.savefig(target, format="svg", metadata=_NO_METADATA)
+    text = target.getvalue()
+    opening, body = text[text.index("<svg") :].split(">", 1)
+    # The style sheet's two rules become attributes: in a page it would hold for the whole page.
+    body = re.sub(r"<style.*?</style>", "", body, count=1, flags=re.DOTALL)
+    alternative = escape(chart.alternative)
+    return f'{opening} role="img" stroke-linejoin="round" stroke-linecap="butt" aria-label="{alternative}">{body}'
+
+
+def inline_svg(chart: Chart) -> str:
+    """The chart as an element of a page: in the page's colours, with ids that no other figure has."""
+    text = svg(chart)
+    for stand_in, colour in PAGE_COLOURS.items():
+        text = text.replace(stand_in, colour)
+    return re.sub(r'( id="|url\(#|href="#)', rf"\g<1>{chart.name}-", text)

@@ -1,0 +1,281 @@
+"""The tables of a report as frames: seconds, bytes and FLOPs, one row what its name says; display.py shows them.
+
+A case without a speed (failed, skipped, or wrong against the oracle) has none in any of them.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, replace
+from math import inf, isnan
+from typing import Any, Final
+
+import pandas as pd
+
+from analysis.load import Case, Run
+from bench.harness.parts import COLUMNS, WHOLES, part_rows
+from bench.harness.records import CaseResult, CheckResult
+from tp.cost.theory import TheoryName
+from tp.plan.ops import PARTS
+
+# What must agree for two cases to differ in strategy and degree alone.
+SCENARIO: Final = ("hardware", "backend", "block", "model", "phase", "batch", "seq", "context", "dtype")
+# In the parts frame after COLUMNS. `unpriced`: the parts that the estimate of a whole leaves out.
+EXTRA: Final = ("record", "hardware", "backend", "block", "groups", "signed_error", "unpriced")
+ERROR_COLUMNS: Final = (
+    "theory",
+    "part",
+    "cases",
+    "median_signed_error",
+    "median_abs_error",
+    "mean_abs_error",
+    "with_interval",
+    "inside_interval",
+    "extrapolated",
+)
+# `series` is the record file where several hold the same case, and empty otherwise.
+SCALING_COLUMNS: Final = (
+    *SCENARIO,
+    "series",
+    "strategy",
+    "tp",
+    "measured_total_s",
+    "measured_total_low_s",
+    "measured_total_high_s",
+    "measured_compute_s",
+    "measured_communication_s",
+    "measured_speedup_over_tp1",
+    "measured_efficiency",
+    "theory",
+    "estimate_total_s",
+    "estimate_total_low_s",
+    "estimate_total_high_s",
+    "estimate_compute_s",
+    "estimate_communication_s",
+    "estimate_speedup_over_tp1",
+    "estimate_efficiency",
+    "extrapolated",
+    "unpriced",
+    "groups",
+    "comparable",
+    "record",
+    "case",
+)
+CHECK_COLUMNS: Final = (
+    "record",
+    "case",
+    "tensors",
+    "passed",
+    "worst_tensor",
+    "figure",
+    "value",
+    "limit",
+    "value_over_limit",
+)
+UNMEASURED_COLUMNS: Final = ("record", "case", "status", "reason")
+
+# Columns of figures that may be missing, beside those in seconds.
+_FLOATS: Final = ("signed_error", "inside_interval", "value", "limit")
+
+Row = dict[str, Any]
+
+
+def _frame(rows: Sequence[Row], columns: Sequence[str]) -> pd.DataFrame:
+    """The rows as a frame whose figures are floats, NaN where there is none, even if there is none at all."""
+    frame = pd.DataFrame(rows, columns=list(columns))
+    figures = [name for name in columns if name.endswith(("_s", "_tp1", "_efficiency")) or name in _FLOATS]
+    return frame.astype(dict.fromkeys(figures, "float64"))
+
+
+def parts_frame(runs: Sequence[Run], *, theory: TheoryName | None = None) -> pd.DataFrame:
+    """One row a (case, part), COLUMNS and then EXTRA; `theory` is by default the best that was written down."""
+    rows = [row for run in runs for case in run.cases for row in _part_rows(str(run.path), case, theory)]
+    return _frame(rows, [*COLUMNS, *EXTRA])
+
+
+def _part_rows(record: str, case: Case, theory: TheoryName | None) -> Iterator[Row]:
+    header, planned, status = case.header, case.planned, status_of(case.result)
+    rows = part_rows(header, planned, case.result, theory=theory)
+    unpriced = [row.part for row in rows if row.part in PARTS and row.estimate_s is None]
+    collectives: set[str] = {op.part for op in planned.ops if op.op == "collective"}
+    for row in rows:
+        if status != "ok":
+            row = replace(row, status=status, measured_s=None, low_s=None, high_s=None, samples=0)
+        quotient = row.predicted_over_measured
+        missing = _left_out(row.part, unpriced, collectives) if row.estimate_s is not None else []
+        yield asdict(row) | {
+            "record": record,
+            "hardware": header.hardware.name,
+            "backend": header.backend,
+            "block": planned.case.block,
+            "groups": case.result.groups,
+            "signed_error": None if quotient is None else quotient - 1,
+            "unpriced": ", ".join(missing),
+        }
+
+
+def status_of(result: CaseResult) -> str:
+    """The status of a case; one that is wrong against the oracle has failed, whatever else it says."""
+    return "failed" if any(not check.passed for check in result.checks) else result.status
+
+
+def _left_out(part: str, unpriced: Sequence[str], collectives: set[str]) -> list[str]:
+    """The parts of the whole `part` that its estimate does not hold; a part itself leaves out nothing."""
+    match part:
+        case "compute":
+            return [name for name in unpriced if name not in collectives]
+        case "communication":
+            return [name for name in unpriced if name in collectives]
+        case "serial" | "total":
+            return list(unpriced)
+        case _:
+            return []
+
+
+def error_frame(parts: pd.DataFrame) -> pd.DataFrame:
+    """How far the estimates are off, one row a (theory, part), over the comparable cases that have both figures.
+
+    Errors are predicted / measured - 1; `inside_interval` is a share of `with_interval`, the rows that have one.
+    """
+    known = parts[parts["comparable"].astype(bool) & parts["signed_error"].notna()]
+    rows = [_error_row(group) for _, group in known.groupby(["theory", "part"], sort=False)]
+    ranks = {part: rank for rank, part in enumerate((*PARTS, *WHOLES))}
+    rows.sort(key=lambda row: (row["theory"], ranks[row["part"]]))
+    return _frame(rows, ERROR_COLUMNS)
+
+
+def _error_row(group: pd.DataFrame) -> Row:
+    error = group["signed_error"]
+    wide = group[group["estimate_low_s"] < group["estimate_high_s"]]
+    inside = wide["measured_s"].between(wide["estimate_low_s"], wide["estimate_high_s"])
+    return {
+        "theory": group["theory"].iloc[0],
+        "part": group["part"].iloc[0],
+        "cases": len(group),
+        "median_signed_error": error.median(),
+        "median_abs_error": error.abs().median(),
+        "mean_abs_error": error.abs().mean(),
+        "with_interval": len(wide),
+        "inside_interval": inside.mean() if len(wide) else None,
+        "extrapolated": int(group["extrapolated"].sum()),
+    }
+
+
+def scaling_frame(parts: pd.DataFrame) -> pd.DataFrame:
+    """Time against TP degree, one row a case that has a speed, in `SCALING_COLUMNS`.
+
+    Speed-up is the total at TP 1 over the total here, of the same strategy where it was measured at TP 1 and else of
+    the fastest one there, since at TP 1 all compute the same; efficiency is speed-up / TP.
+    """
+    ok = parts[parts["status"] == "ok"]
+    rows = [_scaling_row(group.to_dict("records")) for _, group in ok.groupby(["record", "case"], sort=False)]
+    rows = [row for row in rows if row["measured_total_s"] is not None]
+    _name_series(rows)
+    for row in rows:
+        _compare_with_tp1(row, [other for other in rows if other["tp"] == 1 and scenario(other) == scenario(row)])
+    order = _appearance(scenario(row) for row in rows)
+    strategies = _appearance(row["strategy"] for row in rows)
+    rows.sort(key=lambda row: (order[scenario(row)], strategies[row["strategy"]], row["tp"]))
+    return _frame(rows, SCALING_COLUMNS)
+
+
+def scenario(row: Mapping[str, Any]) -> tuple[Any, ...]:
+    """What a scaling row shares with those it is compared with: everything but strategy and degree."""
+    return (*(row[name] for name in SCENARIO), row["series"])
+
+
+def _scaling_row(rows: Sequence[Mapping[Any, Any]]) -> Row:
+    by_part = {row["part"]: row for row in rows}
+    total = by_part["total"]
+    row = {name: total[name] for name in SCALING_COLUMNS if name in total}
+    for name in ("total", "compute", "communication"):
+        for kind in ("measured", "estimate"):
+            row[f"{kind}_{name}_s"] = number(by_part.get(name, {}).get(f"{kind}_s"))
+    for side in ("low", "high"):
+        row[f"measured_total_{side}_s"] = number(total[f"{side}_s"])
+        row[f"estimate_total_{side}_s"] = number(total[f"estimate_{side}_s"])
+    return row | {"series": ""}
+
+
+def _name_series(rows: Sequence[Row]) -> None:
+    """Tell apart by their record file the rows of a scenario in which two files hold the same case."""
+    doubled = set()
+    seen = set()
+    for row in rows:
+        case = (scenario(row), row["strategy"], row["tp"])
+        if case in seen:
+            doubled.add(scenario(row))
+        seen.add(case)
+    for row in rows:
+        if scenario(row) in doubled:
+            row["series"] = row["record"]
+
+
+def _compare_with_tp1(row: Row, bases: Sequence[Row]) -> None:
+    own = [base for base in bases if base["strategy"] == row["strategy"]]
+    for kind in ("measured", "estimate"):
+        totals = [base[f"{kind}_total_s"] for base in own or bases if base[f"{kind}_total_s"]]
+        here = row[f"{kind}_total_s"]
+        speedup = min(totals) / here if totals and here else None
+        row[f"{kind}_speedup_over_tp1"] = speedup
+        row[f"{kind}_efficiency"] = None if speedup is None else speedup / row["tp"]
+
+
+def _appearance(values: Iterable[Any]) -> dict[Any, int]:
+    return {value: rank for rank, value in enumerate(dict.fromkeys(values))}
+
+
+def checks_frame(runs: Sequence[Run]) -> pd.DataFrame:
+    """One row a checked case: of all its tensors' errors and gains the one nearest to its limit, or furthest over."""
+    rows = [
+        {"record": str(run.path), "case": case.result.key, "tensors": len(case.result.checks)} | _worst(case.result)
+        for run in runs
+        for case in run.cases
+        if case.result.checks
+    ]
+    return _frame(rows, CHECK_COLUMNS)
+
+
+def _worst(result: CaseResult) -> Row:
+    figures = [figure for check in result.checks for figure in _figures(check)]
+    worst = max(figures, key=lambda row: row["value_over_limit"])
+    return worst | {"tensors": len(result.checks), "passed": all(check.passed for check in result.checks)}
+
+
+def _figures(check: CheckResult) -> Iterator[Row]:
+    """The error and the gain of a tensor over their limits; what is not a number is infinitely far over."""
+    for figure, value, limit in (
+        ("error", check.error, check.error_limit),
+        ("gain", check.gain, check.gain_limit),
+    ):
+        over = inf if value is None or limit <= 0 else abs(value) / limit
+        yield {
+            "worst_tensor": check.tensor,
+            "figure": figure,
+            "value": value,
+            "limit": limit,
+            "value_over_limit": over,
+        }
+
+
+def unmeasured_frame(runs: Sequence[Run]) -> pd.DataFrame:
+    """The cases without a speed and why: failed and skipped ones, and those that were planned and never ended."""
+    rows = []
+    for run in runs:
+        for case in run.cases:
+            status = status_of(case.result)
+            if status != "ok":
+                reason = case.result.reason or _wrong(case.result)
+                rows.append({"record": str(run.path), "case": case.result.key, "status": status, "reason": reason})
+        for key in run.unfinished:
+            reason = "the run ended before the case did"
+            rows.append({"record": str(run.path), "case": key, "status": "unfinished", "reason": reason})
+    return _frame(rows, UNMEASURED_COLUMNS)
+
+
+def _wrong(result: CaseResult) -> str:
+    names = [check.tensor for check in result.checks if not check.passed]
+    return f"wrong against the oracle: {', '.join(names)}" if names else "no reason was recorded"
+
+
+def number(value: Any) -> float | None:
+    """A cell of a frame: None where it is empty."""
+    return None if value is None or isnan(value) else float(value)

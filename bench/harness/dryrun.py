@@ -1,0 +1,101 @@
+"""A dry run: every case of a suite built and passed through on fake tensors, on any machine, for any world.
+
+Layers, shapes and dtypes are real; data, devices and peers are not. What the layers then send and multiply is held
+against the plan, so that a reservation is not spent on a typo.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.testing._internal.distributed.fake_pg import FakeStore
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils.flop_counter import flop_registry
+
+from bench.harness.block_flags import BlockSettings
+from bench.harness.cases import build_case, full_inputs, full_weights
+from bench.harness.console import make_console
+from bench.harness.launch import backend_of
+from tp.errors import MeasurementError
+from tp.layers.census import Census, planned_count
+from tp.layers.collectives import GroupCollectives
+from tp.layers.mesh import Mesh, split_world
+from tp.layers.wire import Unwatched, Wire
+from tp.plan.build import build_plan
+from tp.plan.ops import Gemm, Plan
+from tp.suite import PlannedCase, expand
+from tp.units import format_bytes, format_flops
+
+
+class ProductCount(TorchDispatchMode):
+    """While active, adds up the FLOPs of matrix products, by torch's own formulas.
+
+    Not FlopCounterMode, which follows modules by hooks that need a real device in the backward.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.flops = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: dict[str, Any] | None = None) -> Any:
+        kwargs = kwargs or {}
+        if func is torch.ops.aten.linear.default:  # in inference mode it arrives whole
+            with self:
+                return func.decompose(*args, **kwargs)
+        result = func(*args, **kwargs)
+        if func.overloadpacket in (torch.ops.aten.mm, torch.ops.aten.addmm):
+            self.flops += flop_registry[func.overloadpacket](*args, **kwargs, out_val=result)
+        return result
+
+
+def dry_run(settings: BlockSettings) -> None:
+    """Pass every case through on fake tensors; MeasurementError naming the first that disagrees with its plan."""
+    cases = expand(settings.suite, settings.block, world=settings.world, chosen=settings.chosen)
+    console = make_console(leads=settings.run.launch.leads)
+    device = torch.device(settings.run.device)
+    dist.init_process_group("fake", store=FakeStore(), rank=0, world_size=settings.world)
+    try:
+        meshes: dict[int, Mesh] = {}
+        for planned in cases:
+            tp = planned.case.tp
+            if tp not in meshes:
+                meshes[tp] = split_world(tp, device=device)
+            if planned.skip is not None:
+                console.print(f"{planned.case.key}: skipped, {planned.skip}", markup=False)
+                continue
+            plan = build_plan(planned.case, backend=backend_of(settings.run.device))
+            problems = disagreements(planned, plan, meshes[tp])
+            if problems:
+                raise MeasurementError(f"{planned.case.key}: {'; '.join(problems)}")
+            console.print(f"{planned.case.key}: as planned, {_summary(plan)}", markup=False)
+    finally:
+        dist.destroy_process_group()
+    console.print(f"{len(cases)} cases fit a world of {settings.world}; nothing was measured")
+
+
+def disagreements(planned: PlannedCase, plan: Plan, mesh: Mesh) -> list[str]:
+    """How a pass on fake tensors differs from the plan, in sentences; empty when it does not."""
+    census, multiplied = Census(), ProductCount()
+    with FakeTensorMode():
+        weights = full_weights(planned.case, mesh.device)
+        inputs = full_inputs(planned.case, mesh.device)
+        built = build_case(planned.case, mesh, weights=weights, inputs=inputs)
+        wire = Wire(collectives=GroupCollectives(mesh), timeline=Unwatched())
+        with census, multiplied:
+            built.run(wire)
+    problems = []
+    expected = planned_count(plan.collectives)
+    if census.count != expected:
+        problems.append(f"sends {census.count}, planned {expected}")
+    products = sum(op.flops for op in plan.ops if isinstance(op, Gemm))
+    if multiplied.flops != products:
+        problems.append(f"multiplies {format_flops(multiplied.flops)}, planned {format_flops(products)}")
+    return problems
+
+
+def _summary(plan: Plan) -> str:
+    kinds: Sequence[str] = [f"{number} {kind}" for kind, (number, _) in planned_count(plan.collectives).items()]
+    sent = f"sends {', '.join(kinds)} ({format_bytes(plan.sent_bytes)})" if kinds else "sends nothing"
+    return f"{format_flops(plan.flops)} a rank, {sent}"

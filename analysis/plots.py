@@ -1,6 +1,7 @@
 """The figures of a report: what was measured against what was predicted, drawn from the frames of tables.py."""
 
 from collections.abc import Mapping, Sequence
+from itertools import cycle
 from typing import Any, Final
 
 import numpy as np
@@ -39,6 +40,9 @@ STRATEGY_STYLES: Final = (("o", BLUE), ("s", ORANGE), ("^", GREEN), ("D", RED), 
 MAX_SCENARIOS: Final = 10
 # Errors beyond this are drawn on an axis that is logarithmic outside of -100 % to 100 %.
 WIDE_ERROR: Final = 4.0
+# The line of a total, and of one that leaves out parts which the theory does not price.
+_WHOLE: Final[dict[str, Any]] = {"color": INK, "linewidth": 1.6, "solid_capstyle": "butt"}
+_PARTIAL: Final[dict[str, Any]] = {"color": INK, "linewidth": 1.6, "linestyle": (0, (2, 1))}
 # Nearer to the identity than this is called close.
 CLOSE: Final = 0.1
 
@@ -111,12 +115,12 @@ def _draw_agreement(axes: Axes, rows: pd.DataFrame, *, part: str, marker: str, c
 def _agreement_words(known: pd.DataFrame) -> str:
     errors = known["signed_error"]
     close = (errors.abs() <= CLOSE).sum()
-    worst = known.loc[errors.abs().idxmax()]
+    worst = known.iloc[int(errors.abs().to_numpy().argmax())]
     return (
-        f"Predicted over measured seconds of {len(known)} parts and wholes of {_num_cases(known)} cases, on logarithmic "
-        f"axes with the line where both agree. {close} lie within {percent(CLOSE)} of it; the median error is "
-        f"{signed(errors.median())}, the largest {signed(worst['signed_error'])} ({worst['part']}, {worst['strategy']}, "
-        f"TP {worst['tp']})."
+        f"Predicted over measured seconds of {len(known)} parts and wholes of {_num_cases(known)} cases, on "
+        f"logarithmic axes with the line where both agree. {close} lie within {percent(CLOSE)} of it; the median "
+        f"error is {signed(errors.median())}, the largest {signed(worst['signed_error'])} ({worst['part']}, "
+        f"{worst['strategy']}, TP {worst['tp']})."
     )
 
 
@@ -136,7 +140,9 @@ def scaling_chart(scaling: pd.DataFrame) -> Chart | None:
     figure = Figure(figsize=(max(width, 5.6), height), layout="constrained")
     rows = figure.subfigures(len(shown), 1, squeeze=False)[:, 0]
     for subfigure, frame in zip(rows, shown, strict=True):
-        subfigure.suptitle(label(scenario_text(frame.iloc[0], hardware=machines)), fontsize=9, fontweight="bold")
+        subfigure.suptitle(
+            label(scenario_text(frame.iloc[0].to_dict(), hardware=machines)), fontsize=9, fontweight="bold"
+        )
         panels = subfigure.subplots(1, len(strategies), sharey=True, squeeze=False)[0]
         for axes, strategy in zip(panels, strategies, strict=True):
             _draw_scaling(axes, frame[frame["strategy"] == strategy], degrees=sorted(set(frame["tp"])))
@@ -153,7 +159,7 @@ def scaling_chart(scaling: pd.DataFrame) -> Chart | None:
 
 
 def _draw_scaling(axes: Axes, rows: pd.DataFrame, *, degrees: Sequence[int]) -> None:
-    """Two bars a degree, compute below communication, each with its total."""
+    """Two bars a degree, compute below communication, each with its total; dashed where that leaves out parts."""
     axes.set_xticks(range(len(degrees)), [f"TP {tp}" for tp in degrees])
     axes.set_xlim(-0.6, len(degrees) - 0.4)
     axes.grid(True, axis="y")
@@ -173,7 +179,8 @@ def _draw_bar(axes: Axes, row: Mapping[Any, Any], *, kind: str, place: float) ->
             bottom += value
     total, low, high = (row[f"{kind}_total_{end}"] for end in ("s", "low_s", "high_s"))
     if total > 0:
-        axes.plot([place - 0.18, place + 0.18], [total, total], color=INK, linewidth=1.6, solid_capstyle="butt")
+        line = _PARTIAL if kind == "estimate" and row["unpriced"] else _WHOLE
+        axes.plot([place - 0.18, place + 0.18], [total, total], **line)
         if low < high:
             axes.plot([place, place], [low, high], color=INK, linewidth=0.9)
 
@@ -191,16 +198,19 @@ def _scaling_keys(scaling: pd.DataFrame) -> list[Any]:
         for whole, colour in (("compute", BLUE), ("communication", ORANGE)):
             if scaling[f"{kind}_{whole}_s"].gt(0).any():
                 keys.append(Patch(label=f"{whole}, {word}", **_fill(kind, colour)))
-    return [*keys, Line2D([], [], color=INK, linewidth=1.6, label="total, with its interval")]
+    keys.append(Line2D([], [], label="total, with its interval", **_WHOLE))
+    if scaling["unpriced"].ne("").any():
+        keys.append(Line2D([], [], label="total, some parts not predicted", **_PARTIAL))
+    return keys
 
 
 def _scaling_words(scenarios: Sequence[pd.DataFrame]) -> str:
     """The kind of figure, and of the first scenarios their fastest totals at both ends."""
     words = ["Time of one pass against TP degree: compute, communication and total, measured beside predicted."]
     for frame in scenarios[:3]:
-        fastest = frame.groupby("tp")["measured_total_s"].min()
-        first, last = fastest.index[0], fastest.index[-1]
-        text = f"{scenario_text(frame.iloc[0])}: {seconds(fastest[first])} at TP {first}"
+        fastest: dict[Any, float] = frame.groupby("tp")["measured_total_s"].min().to_dict()
+        first, last = min(fastest), max(fastest)
+        text = f"{scenario_text(frame.iloc[0].to_dict())}: {seconds(fastest[first])} at TP {first}"
         words.append(text + (f", {seconds(fastest[last])} at TP {last}." if last != first else "."))
     return " ".join(words)
 
@@ -212,7 +222,7 @@ def error_chart(parts: pd.DataFrame) -> Chart | None:
         return None
     names = [part for part in PART_STYLES if part in set(known["part"])]
     phases = list(dict.fromkeys(known["phase"]))
-    styles = dict(zip(dict.fromkeys(known["strategy"]), STRATEGY_STYLES, strict=False))
+    styles = dict(zip(dict.fromkeys(known["strategy"]), cycle(STRATEGY_STYLES), strict=False))
     figure = Figure(figsize=(1.8 + 3.0 * len(phases), 1.5 + 0.34 * len(names)), layout="constrained")
     panels = figure.subplots(1, len(phases), sharex=True, sharey=True, squeeze=False)[0]
     for axes, phase in zip(panels, phases, strict=True):
@@ -222,8 +232,9 @@ def error_chart(parts: pd.DataFrame) -> Chart | None:
     panels[0].invert_yaxis()
     _scale_errors(panels[0], known["signed_error"])
     figure.supxlabel("predicted / measured - 1", fontsize=9)
-    handles, texts = panels[0].get_legend_handles_labels()
-    figure.legend(handles, texts, loc="outside right upper", handletextpad=0.3)
+    handles, _ = panels[0].get_legend_handles_labels()
+    handles.append(Line2D([], [], color=INK, linewidth=1.8, label="median"))
+    figure.legend(handles=handles, loc="outside right upper", handletextpad=0.3)
     return Chart(
         name="error-by-part",
         title="Error of the prediction, by part",
@@ -254,8 +265,7 @@ def _draw_errors(
     for place, part in enumerate(names):
         errors = rows.loc[rows["part"] == part, "signed_error"]
         if len(errors):
-            label_once = "median" if place == 0 else None
-            axes.vlines(errors.median(), place - 0.36, place + 0.36, color=INK, linewidth=1.8, label=label_once)
+            axes.vlines(errors.median(), place - 0.36, place + 0.36, color=INK, linewidth=1.8)
 
 
 def _scale_errors(axes: Axes, errors: pd.Series) -> None:
@@ -266,8 +276,8 @@ def _scale_errors(axes: Axes, errors: pd.Series) -> None:
 
 
 def _error_words(known: pd.DataFrame) -> str:
-    medians = known.groupby("part")["signed_error"].median()
-    low, high = medians.idxmin(), medians.idxmax()
+    medians: dict[Any, float] = known.groupby("part")["signed_error"].median().to_dict()
+    low, high = min(medians, key=lambda part: medians[part]), max(medians, key=lambda part: medians[part])
     words = (
         f"Signed error of the prediction by part, over {_num_cases(known)} cases, below zero where a part took longer."
     )

@@ -28,6 +28,9 @@ from tp.plan.ops import Gemm, Plan
 from tp.suite import PlannedCase, expand
 from tp.units import format_bytes, format_flops
 
+# The operators that a plan's matrix products become.
+_PRODUCTS = (torch.ops.aten.mm, torch.ops.aten.addmm)
+
 
 class ProductCount(TorchDispatchMode):
     """While active, adds up the FLOPs of matrix products, by torch's own formulas.
@@ -41,13 +44,14 @@ class ProductCount(TorchDispatchMode):
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: dict[str, Any] | None = None) -> Any:
         kwargs = kwargs or {}
-        if func is torch.ops.aten.linear.default:  # in inference mode it arrives whole
-            with self:
-                return func.decompose(*args, **kwargs)
-        result = func(*args, **kwargs)
-        if func.overloadpacket in (torch.ops.aten.mm, torch.ops.aten.addmm):
+        if func.overloadpacket in _PRODUCTS:
+            result = func(*args, **kwargs)
             self.flops += flop_registry[func.overloadpacket](*args, **kwargs, out_val=result)
-        return result
+            return result
+        # In inference mode composite operators such as linear arrive whole.
+        with self:
+            parts = func.decompose(*args, **kwargs)
+        return func(*args, **kwargs) if parts is NotImplemented else parts
 
 
 def dry_run(settings: BlockSettings) -> None:

@@ -30,6 +30,8 @@ from tp.units import format_bytes, format_flops
 
 # The operators that a plan's matrix products become.
 _PRODUCTS = (torch.ops.aten.mm, torch.ops.aten.addmm)
+# What arrives whole in inference mode and is made of them.
+_COMPOSITES = (torch.ops.aten.linear, torch.ops.aten.matmul)
 
 
 class ProductCount(TorchDispatchMode):
@@ -48,10 +50,10 @@ class ProductCount(TorchDispatchMode):
             result = func(*args, **kwargs)
             self.flops += flop_registry[func.overloadpacket](*args, **kwargs, out_val=result)
             return result
-        # In inference mode composite operators such as linear arrive whole.
-        with self:
-            parts = func.decompose(*args, **kwargs)
-        return func(*args, **kwargs) if parts is NotImplemented else parts
+        if func.overloadpacket in _COMPOSITES:
+            with self:
+                return func.decompose(*args, **kwargs)
+        return func(*args, **kwargs)
 
 
 def dry_run(settings: BlockSettings) -> None:

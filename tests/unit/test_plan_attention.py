@@ -198,7 +198,7 @@ def test_columns_gathers_z_by_its_own_width() -> None:
     assert gathered == [4096 * 64 * 192 * 4, 4096 * 8192 * 4]  # b*s*a*d*e, then b*s*h*e
 
 
-def test_sequence_halves_nothing_but_norm_and_residual() -> None:
+def test_sequence_splits_the_tokens_of_norm_and_residual_only() -> None:
     whole, split = plan_of(LLAMA, "allreduce", 8), plan_of(LLAMA, "sequence", 8)
     for name in ("norm/norm", "residual/residual"):
         assert 8 * by_word(split, name)[0].moved_bytes == by_word(whole, name)[0].moved_bytes

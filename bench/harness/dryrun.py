@@ -5,6 +5,7 @@ against the plan, so that a reservation is not spent on a typo.
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -60,25 +61,31 @@ def dry_run(settings: BlockSettings) -> None:
     """Pass every case through on fake tensors; MeasurementError naming the first that disagrees with its plan."""
     cases = expand(settings.suite, settings.block, world=settings.world, chosen=settings.chosen)
     console = make_console(leads=settings.run.launch.leads)
-    device = torch.device(settings.run.device)
     dist.init_process_group("fake", store=FakeStore(), rank=0, world_size=settings.world)
     try:
         meshes: dict[int, Mesh] = {}
         for planned in cases:
             tp = planned.case.tp
             if tp not in meshes:
-                meshes[tp] = split_world(tp, device=device)
+                meshes[tp] = split_world(tp, device=torch.device(settings.run.device))
             if planned.skip is not None:
                 console.print(f"{planned.case.key}: skipped, {planned.skip}", markup=False)
                 continue
             plan = build_plan(planned.case, backend=backend_of(settings.run.device))
-            problems = disagreements(planned, plan, meshes[tp])
+            problems = disagreements(planned, plan, replace(meshes[tp], device=fake_device(planned, meshes[tp])))
             if problems:
                 raise MeasurementError(f"{planned.case.key}: {'; '.join(problems)}")
             console.print(f"{planned.case.key}: as planned, {_summary(plan)}", markup=False)
     finally:
         dist.destroy_process_group()
     console.print(f"{len(cases)} cases fit a world of {settings.world}; nothing was measured")
+
+
+def fake_device(planned: PlannedCase, mesh: Mesh) -> torch.device:
+    """The device asked for; but autograd asks it for its stream, which CUDA without a GPU does not have."""
+    if planned.case.workload.phase == "train" and not torch.cuda.is_available():
+        return torch.device("cpu")
+    return mesh.device
 
 
 def disagreements(planned: PlannedCase, plan: Plan, mesh: Mesh) -> list[str]:

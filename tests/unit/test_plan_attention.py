@@ -10,8 +10,20 @@ from hypothesis import strategies as st
 from tp.case import STRATEGIES, Case, Phase, Strategy, Workload
 from tp.model import ModelShape, load_model
 from tp.plan.build import build_plan
-from tp.plan.ops import AttentionCore, Backend, Collective, CollectiveKind, Direction, Elementwise, Gemm, Op, Plan
-from tp.plan.ops import bus_factor, sum_bytes, sum_flops
+from tp.plan.ops import (
+    AttentionCore,
+    Backend,
+    Collective,
+    CollectiveKind,
+    Direction,
+    Elementwise,
+    Gemm,
+    Op,
+    Plan,
+    bus_factor,
+    sum_bytes,
+    sum_flops,
+)
 from tp.units import Dtype
 
 pytestmark = pytest.mark.unit

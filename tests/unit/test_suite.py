@@ -1,5 +1,6 @@
 """Suites: what they expand to, which cases are skipped and which degrees refused, and what is timed together."""
 
+import math
 from pathlib import Path
 
 import pytest
@@ -135,18 +136,26 @@ def some(values: tuple[object, ...]) -> st.SearchStrategy[tuple[object, ...]]:
     return st.lists(st.sampled_from(values), min_size=1, unique=True).map(tuple)
 
 
-@given(some(PHASES), some(STRATEGIES), some((1, 2, 3)), some((16, 64)), some((1, 2, 4)))
+SWEEPS = st.fixed_dictionaries(
+    {
+        "phase": some(PHASES),
+        "strategy": some(STRATEGIES),
+        "batch": some((1, 2, 3)),
+        "seq": some((16, 64)),
+        "tp": some((1, 2, 4)),
+    }
+)
+
+
+@given(SWEEPS)
 @settings(deadline=None, max_examples=30)
-def test_groups_keep_every_case_once_and_differ_by_strategy_only(*swept: tuple[object, ...]) -> None:
-    phase, strategy, batch, seq, tp = swept
-    suite = schema.from_mapping(
-        {"name": "x", "phase": phase, "strategy": strategy, "batch": batch, "seq": seq, "tp": tp}, Suite, where="x"
-    )
+def test_groups_keep_every_case_once_and_differ_by_strategy_only(swept: dict[str, tuple[object, ...]]) -> None:
+    suite = schema.from_mapping({"name": "x", **swept}, Suite, where="x")
     cases = expand(suite, "attention", world=4, chosen=CHOSEN)
-    assert len(cases) == len(phase) * len(strategy) * len(batch) * len(seq) * len(tp)
+    assert len(cases) == math.prod(len(values) for values in swept.values())
     groups = list(interleaved(cases))
     assert [planned for group in groups for planned in group] == cases
-    assert len(groups) * len(strategy) == len(cases)
+    assert len(groups) * len(swept["strategy"]) == len(cases)
     for group in groups:
         assert len({_point(planned) for planned in group}) == 1
 

@@ -26,7 +26,8 @@ PAGE_COLOURS: Final = {INK: "currentColor", RULE: "var(--rule)", PAPER: "none"}
 BLUE, ORANGE, GREEN, RED, PINK, SKY = "#0072b2", "#e69f00", "#009e73", "#d55e00", "#cc79a7", "#56b4e9"
 MAX_LABEL: Final = 90
 
-_STYLE: Final[dict[str, Any]] = {
+# Keys are Any, as matplotlib from 3.11 on lists them in its types and before does not.
+_STYLE: Final[dict[Any, Any]] = {
     "svg.hashsalt": "tpbench",
     "svg.fonttype": "none",
     "text.parse_math": False,
@@ -103,7 +104,11 @@ def svg(chart: Chart) -> str:
 
 def inline_svg(chart: Chart) -> str:
     """The chart as an element of a page: in the page's colours, with ids that no other figure has."""
-    text = svg(chart)
+    root, body = svg(chart).split(">", 1)
+    return f"{root}>{re.sub(r'<[^>]*>', lambda tag: _for_page(tag[0], chart.name), body)}"
+
+
+def _for_page(tag: str, name: str) -> str:
     for stand_in, colour in PAGE_COLOURS.items():
-        text = text.replace(stand_in, colour)
-    return re.sub(r'( id="|url\(#|href="#)', rf"\g<1>{chart.name}-", text)
+        tag = tag.replace(stand_in, colour)
+    return re.sub(r'( id="|url\(#|href="#)', rf"\g<1>{name}-", tag)

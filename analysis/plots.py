@@ -12,7 +12,7 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter, PercentFormatter
 
-from analysis.display import percent, scenario_text, seconds, several_machines, signed
+from analysis.display import scenario_text, seconds, several_machines, signed
 from analysis.drawing import BLUE, GREEN, INK, ORANGE, PAPER, PINK, RED, SKY, Chart, house_style, label
 from analysis.tables import SCENARIO
 from tp.units import format_seconds
@@ -118,7 +118,7 @@ def _agreement_words(known: pd.DataFrame) -> str:
     worst = known.iloc[int(errors.abs().to_numpy().argmax())]
     return (
         f"Predicted over measured seconds of {len(known)} parts and wholes of {_num_cases(known)} cases, on "
-        f"logarithmic axes with the line where both agree. {close} lie within {percent(CLOSE)} of it; the median "
+        f"logarithmic axes with the line where both agree. {close} lie within {100 * CLOSE:.0f} % of it; the median "
         f"error is {signed(errors.median())}, the largest {signed(worst['signed_error'])} ({worst['part']}, "
         f"{worst['strategy']}, TP {worst['tp']})."
     )

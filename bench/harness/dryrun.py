@@ -82,10 +82,13 @@ def dry_run(settings: BlockSettings) -> None:
 
 
 def fake_device(planned: PlannedCase, mesh: Mesh) -> torch.device:
-    """The device asked for; but autograd asks it for its stream, which CUDA without a GPU does not have."""
-    if planned.case.workload.phase == "train" and not torch.cuda.is_available():
-        return torch.device("cpu")
-    return mesh.device
+    """The device asked for, or a fake CPU where torch cannot fake it.
+
+    Without CUDA, autograd finds no stream for a fake CUDA tensor and an in-place copy no device; a prefill has neither.
+    """
+    if torch.cuda.is_available() or planned.case.workload.phase == "prefill":
+        return mesh.device
+    return torch.device("cpu")
 
 
 def disagreements(planned: PlannedCase, plan: Plan, mesh: Mesh) -> list[str]:

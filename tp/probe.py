@@ -13,7 +13,6 @@ from typing import Final
 import pynvml
 
 from tp import catalogue
-from tp.errors import ConfigError
 from tp.hardware import Device, Link, Node, Peak, load_node
 from tp.units import Dtype
 
@@ -33,7 +32,7 @@ def resolve_node(name: str) -> Node:
 
 
 def local_node() -> Node:
-    """The machine at hand; ConfigError when it has a GPU that the catalogue does not know."""
+    """The machine at hand; a GPU that the catalogue does not know is measured all the same, without any bound."""
     gpus = gpu_names()
     if not gpus:
         return cpu_node()
@@ -41,10 +40,25 @@ def local_node() -> Node:
         node = load_node(name)
         if gpus[0] in node.device.nvml_names:
             return replace(node, num_devices=len(gpus))
-    raise ConfigError(
-        f"--hardware auto: no configs/hardware/*.toml lists {gpus[0]!r} under nvml_names; describe it in a TOML "
-        f"file and give its path, or name one of {', '.join(catalogue.names('hardware'))}"
+    return unknown_gpu_node(gpus[0], len(gpus))
+
+
+def unknown_gpu_node(name: str, count: int) -> Node:
+    """A GPU of which only the name is known: every rate is absent, so the datasheet theory says nothing of it."""
+    source = f"NVML; no configs/hardware/*.toml lists {name!r} under nvml_names, describe it there"
+    device = Device(
+        name=name,
+        vendor="unknown",
+        kind="gpu",
+        num_units=1,
+        memory_bytes=None,
+        memory_bytes_per_s=None,
+        peaks=(),
+        source=source,
+        date=date.today().isoformat(),
     )
+    link = Link(name="unknown", kind="pcie", bytes_per_s=None, direction="one-way", source=source)
+    return Node(name="gpu-unknown", num_devices=count, device=device, links=(link,))
 
 
 def gpu_names() -> tuple[str, ...]:

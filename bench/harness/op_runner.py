@@ -52,7 +52,7 @@ def measure_compute() -> None:
         raise ConfigError(f"--shapes {shapes}: too few to fit anything; use at least 8")
     ops: list[Op] = [
         *gemm_ops(ranges, dtype, count=shapes),
-        *attention_ops(ranges, dtype, count=shapes // 2),
+        *attention_ops(ranges, dtype, count=max(shapes // 2, 8)),
         *elementwise_ops(ranges, dtype, count=max(shapes // 4, 8)),
     ]
     _run([(1, ops)], run, seconds=flags.seconds, title="compute")

@@ -97,7 +97,7 @@ def attention_ops(ranges: Ranges, dtype: Dtype, *, count: int) -> list[Attention
         seq = min(_multiple(seq, 32), int(math.sqrt(ranges.max_attention_flops / (2 * heads * head_dim))))
         for direction in ("forward", "backward"):
             ops.append(_core(direction, 1 + number % 2, seq, seq, heads, share, head_dim, dtype))
-    for number, (context, heads) in enumerate(_spread(max(count // 2, 4), ranges.context, ranges.heads)):
+    for number, (context, heads) in enumerate(_spread(max(count // 2, 6), ranges.context, ranges.heads)):
         head_dim, share = HEAD_DIMS[number % len(HEAD_DIMS)], SHARES[number % len(SHARES)]
         ops.append(_core("forward", 2 ** (number % 5), 1, context, _multiple(heads, share), share, head_dim, dtype))
     return ops

@@ -1,0 +1,162 @@
+"""bench/attention.py as a user starts it: real torchrun, real gloo, a tiny model."""
+
+import json
+from itertools import pairwise
+
+import pytest
+
+from analysis.load import load_run, parts_table
+from bench.harness.records import CaseResult, Header, Planned, read_lines
+
+pytestmark = pytest.mark.dist
+
+MODEL = """
+name = "tiny <b>&"
+hidden = 128
+num_heads = 4
+num_kv_heads = 2
+head_dim = 32
+ffn_width = 256
+gated = true
+num_layers = 1
+vocab_size = 8
+tied_embeddings = false
+norm = "rms"
+position = "rope"
+max_positions = 64
+bias = "none"
+source = "made up for this test"
+"""
+VARIANTS = {"compute", "communication", "serial", "full", "parts"}
+
+
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory):
+    path = tmp_path_factory.mktemp("models") / "tiny.toml"
+    path.write_text(MODEL)
+    return path
+
+
+@pytest.fixture(scope="module")
+def two_ranks(tiny, torchrun, tmp_path_factory):
+    """One run of two ranks; its standard output and its record file."""
+    out = tmp_path_factory.mktemp("records") / "a.jsonl"
+    done = torchrun(2, "bench/attention.py", "--model", str(tiny), "--seq", "32", "--seconds", "0.2", "--out", str(out))
+    assert done.returncode == 0, done.stderr[-4000:]
+    return done.stdout, out
+
+
+def test_default_run_measures_every_degree_strategy_and_variant(two_ranks):
+    _, out = two_ranks
+    run = load_run(out)
+    cases = {(c.planned.case.tp, c.planned.case.strategy, c.planned.case.workload.phase) for c in run.cases}
+    strategies, phases = ("columns", "allreduce", "sequence"), ("prefill", "train")
+    assert cases == {(tp, strategy, phase) for tp in (1, 2) for strategy in strategies for phase in phases}
+    for case in run.cases:
+        assert case.result.status == "ok"
+        wanted = VARIANTS - ({"communication"} if case.planned.case.tp == 1 else set())
+        assert {sample.task for sample in case.result.samples} == wanted
+        assert all(check.passed for check in case.result.checks)
+        assert case.result.groups == 2 // case.planned.case.tp
+
+
+def test_raw_samples_of_every_rank_are_kept(two_ranks):
+    _, out = two_ranks
+    for case in load_run(out).cases:
+        for sample in case.result.samples:
+            assert len(sample.warmup_s) >= 2
+            assert len(sample.times_s) >= 4
+            assert {len(row) for row in (*sample.warmup_s, *sample.times_s)} == {2}
+            assert min(min(row) for row in sample.times_s) > 0
+
+
+def test_parts_of_a_pass_sum_to_the_whole(two_ranks):
+    _, out = two_ranks
+    for case in load_run(out).cases:
+        (sample,) = [s for s in case.result.samples if s.task == "parts"]
+        for iteration, row in enumerate(sample.times_s):
+            for rank, total in enumerate(row):
+                parts = sum(part.times_s[iteration][rank] for part in sample.parts)
+                assert parts == pytest.approx(total, abs=1e-7)
+
+
+def test_every_estimate_is_on_disk_before_the_first_sample(two_ranks):
+    _, out = two_ranks
+    lines = list(read_lines(out))
+    assert isinstance(lines[0], Header)
+    kinds = [type(line) for line in lines[1:]]
+    assert set(kinds[:12]) == {Planned}
+    assert set(kinds[12:]) == {CaseResult}
+    planned = {line.key: line for line in lines if isinstance(line, Planned)}
+    for line in lines:
+        if isinstance(line, CaseResult):
+            assert planned[line.key].written < line.written
+            assert {e.theory for e in planned[line.key].estimates} == {"article", "datasheet"}
+
+
+def test_table_shows_every_part_with_its_interval(two_ranks):
+    stdout, _ = two_ranks
+    for word in ("norm", "qkv", "core", "out", "all_gather", "reduce_scatter", "all_reduce", "residual", "total"):
+        assert word in stdout
+    assert "95 % interval" in stdout
+    assert "tiny <b>&" in stdout
+
+
+def test_parts_table_is_complete(two_ranks):
+    _, out = two_ranks
+    table = parts_table([load_run(out)])
+    assert table["measured_s"].notna().all()
+    assert table["comparable"].all()
+    assert (table["low_s"] <= table["measured_s"]).all()
+    assert (table["measured_s"] <= table["high_s"]).all()
+
+
+def test_resume_measures_only_what_is_missing(two_ranks, tiny, torchrun, tmp_path):
+    _, full = two_ranks
+    out = tmp_path / "cut.jsonl"
+    lines = full.read_text().splitlines(keepends=True)
+    # The last finished case is lost, and the file ends in the middle of a line.
+    out.write_text("".join(lines[:-1]) + lines[-1][:100])
+    flags = ("--model", str(tiny), "--seq", "32", "--seconds", "0.2", "--out", str(out), "--resume")
+    done = torchrun(2, "bench/attention.py", *flags)
+    assert done.returncode == 0, done.stderr[-4000:]
+    assert out.read_text().startswith("".join(lines[:-1]))
+    after = [json.loads(line) for line in out.read_text().splitlines()][len(lines) - 1 :]
+    assert [line["line"] for line in after] == ["header", "planned", "case"]
+    assert len(load_run(out).cases) == 12
+    assert out.with_name("cut.jsonl.torn").read_text() == lines[-1][:100]
+
+
+def test_four_ranks_on_fewer_cores_are_not_comparable(tiny, torchrun, tmp_path):
+    out = tmp_path / "four.jsonl"
+    flags = ("--model", str(tiny), "--seq", "32", "--seconds", "0.1", "--tp", "2,4", "--strategy", "allreduce")
+    done = torchrun(4, "bench/attention.py", *flags, "--phase", "prefill", "--out", str(out))
+    assert done.returncode == 0, done.stderr[-4000:]
+    header = load_run(out).headers[0]
+    cores = header.hardware.num_devices
+    table = parts_table([load_run(out)])
+    assert (header.oversubscribed is not None) == (cores < 4)
+    assert table["comparable"].eq(cores >= 4).all()
+    assert ("not comparable" in done.stdout) == (cores < 4)
+    assert set(table["tp"]) == {2, 4}
+
+
+def test_one_rank_measures_tp_1_and_says_how_to_use_the_rest(tiny, torchrun, tmp_path):
+    out = tmp_path / "one.jsonl"
+    flags = ("--model", str(tiny), "--seq", "32", "--seconds", "0.1", "--phase", "prefill,decode")
+    done = torchrun(1, "bench/attention.py", *flags, "--out", str(out))
+    assert done.returncode == 0, done.stderr[-4000:]
+    run = load_run(out)
+    assert {case.planned.case.tp for case in run.cases} == {1}
+    if run.headers[0].hardware.num_devices > 1:
+        assert "torchrun --nproc-per-node" in done.stdout
+
+
+def test_samples_of_the_variants_interleave(two_ranks):
+    """Case after case of a group ends at the same time, since their variants took turns."""
+    _, out = two_ranks
+    results = [line for line in read_lines(out) if isinstance(line, CaseResult)]
+    groups = [results[i : i + 3] for i in range(0, len(results), 3)]
+    for group in groups:
+        assert {result.key.split("/")[3] for result in group} == {"columns", "allreduce", "sequence"}
+    assert all(before[0].written <= after[0].written for before, after in pairwise(groups))

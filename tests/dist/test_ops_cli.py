@@ -1,0 +1,72 @@
+"""bench/gemm.py and bench/collectives.py, and the calibration that follows from them, on two real ranks."""
+
+import json
+
+import pytest
+
+from analysis.__main__ import main
+from analysis.load import load_run
+from tp.cost.calibrated import load_calibration
+
+pytestmark = pytest.mark.dist
+
+
+@pytest.fixture(scope="module")
+def records(torchrun, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("ops")
+    gemm, collectives = folder / "gemm.jsonl", folder / "collectives.jsonl"
+    done = torchrun(2, "bench/gemm.py", "--shapes", "8", "--seconds", "1", "--out", str(gemm))
+    assert done.returncode == 0, done.stderr[-4000:]
+    done = torchrun(2, "bench/collectives.py", "--seconds", "1", "--out", str(collectives))
+    assert done.returncode == 0, done.stderr[-4000:]
+    assert "busbw" in done.stdout
+    return gemm, collectives
+
+
+def test_every_kind_of_op_is_there(records):
+    gemm, collectives = records
+    kinds = {result.op.op for result in load_run(gemm).ops}
+    assert kinds == {"gemm", "attention", "elementwise"}
+    sent = {(result.op.kind, result.op.num_ranks) for result in load_run(collectives).ops}
+    assert sent == {(kind, 2) for kind in ("all_reduce", "all_gather", "reduce_scatter", "send_recv")}
+
+
+def test_ops_carry_an_estimate_and_all_ranks(records):
+    gemm, _ = records
+    for result in load_run(gemm).ops:
+        assert {len(row) for row in result.samples.times_s} == {2}
+        if result.op.op == "gemm":
+            assert "datasheet" in result.estimates
+
+
+def test_calibration_prices_the_block(records, tmp_path, capsys):
+    gemm, collectives = records
+    out = tmp_path / "calibration.json"
+    assert main(["calibrate", str(gemm), str(collectives), "--out", str(out)]) == 0
+    assert "held-out error" in capsys.readouterr().out
+    calibration = load_calibration(out)
+    assert {key.split("/")[1] for key in calibration.gemm} == {"nt", "nn", "tn"}
+    assert "all_reduce/2/fp32" in calibration.collectives or "all_reduce/2/bf16" in calibration.collectives
+    table = tmp_path / "prediction.csv"
+    words = ["predict", "--hardware", "auto", "--model", "tinyllama-1.1b", "--tp", "2", "--seq", "128"]
+    assert main([*words, "--calibration", str(out), "--csv", str(table)]) == 0
+    rows = table.read_text().splitlines()
+    assert rows[0] == "case,part,estimate_s,low_s,high_s,extrapolated,theory"
+    assert all(row.endswith("calibrated") for row in rows[1:])
+    totals = [row.split(",") for row in rows if ",total," in row]
+    assert len(totals) == 6
+    assert all(float(low) < float(at) < float(high) for _, _, at, low, high, *_ in totals)
+
+
+def test_one_rank_has_nobody_to_talk_to(python, tmp_path):
+    done = python("bench/collectives.py", "--out", str(tmp_path / "c.jsonl"))
+    assert done.returncode == 2
+    assert done.stderr.splitlines() == [
+        "error: bench/collectives.py: one rank says nothing to itself; use torchrun --nproc-per-node 2"
+    ]
+
+
+def test_records_are_json_lines(records):
+    for path in records:
+        for line in path.read_text().splitlines():
+            assert json.loads(line)["line"] in ("header", "op")

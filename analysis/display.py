@@ -82,8 +82,8 @@ def show_parts(parts: pd.DataFrame) -> Display:
                 rows=tuple(_part_cells(row) for row in rows),
             )
         )
-    text, headings = ("part", "marks"), ("measured", "95 %", "predicted", "90 %", "error", "FLOP", "bytes")
-    columns = (_text(text[0]), *_figures(*headings), _text(text[1]))
+    headings = ("measured", "95 % interval", "predicted", "90 % interval", "error", "FLOP", "bytes")
+    columns = (_text("part"), *_figures(*headings), _text("marks"))
     return Display(columns=columns, groups=tuple(groups), notes=_part_notes(shown))
 
 
@@ -164,7 +164,7 @@ def show_scaling(scaling: pd.DataFrame) -> Display:
         groups.append(Group(title=scenario_text(rows[0], hardware=machines), rows=cells))
     columns = (
         _text("strategy"),
-        *_figures("TP", "total", "95 %", "compute", "communication", "speed-up", "efficiency"),
+        *_figures("TP", "total", "95 % interval", "compute", "communication", "speed-up", "efficiency"),
         *_figures("predicted total", "pr. compute", "pr. communication", "pr. speed-up", "pr. efficiency"),
         _text("marks"),
     )

@@ -19,9 +19,8 @@ from matplotlib.figure import Figure
 
 # Stand-ins that an inlined figure replaces by the page's own colours, so that it follows light and dark.
 INK: Final = "#1f2329"
-RULE: Final = "#d3d7de"
 PAPER: Final = "#fefefe"
-PAGE_COLOURS: Final = {INK: "currentColor", RULE: "var(--rule)", PAPER: "none"}
+PAGE_COLOURS: Final = {INK: "currentColor", PAPER: "none"}
 
 BLUE, ORANGE, GREEN, RED, PINK, SKY = "#0072b2", "#e69f00", "#009e73", "#d55e00", "#cc79a7", "#56b4e9"
 MAX_LABEL: Final = 90
@@ -45,7 +44,8 @@ _STYLE: Final[dict[Any, Any]] = {
     "text.color": INK,
     "xtick.color": INK,
     "ytick.color": INK,
-    "grid.color": RULE,
+    "grid.color": "#808890",
+    "grid.alpha": 0.4,
     "grid.linewidth": 0.6,
     "figure.facecolor": PAPER,
     "savefig.facecolor": PAPER,
@@ -103,8 +103,9 @@ def svg(chart: Chart) -> str:
 
 
 def inline_svg(chart: Chart) -> str:
-    """The chart as an element of a page: in the page's colours, with ids that no other figure has."""
+    """The chart as an element of a page: in its colours, labelled by its caption, with ids that no other figure has."""
     root, body = svg(chart).split(">", 1)
+    root = re.sub(r'aria-label="[^"]*"', f'aria-labelledby="{chart.name}-caption"', root)
     return f"{root}>{re.sub(r'<[^>]*>', lambda tag: _for_page(tag[0], chart.name), body)}"
 
 

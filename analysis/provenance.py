@@ -1,0 +1,203 @@
+"""Where figures come from, in words: the machine, the software, how it was measured and how to do so again."""
+
+import shlex
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from analysis.load import Run
+from bench.harness.records import Header, Samples
+from tp.hardware import Device, Link, Node
+from tp.units import format_bytes, format_flops_rate, format_rate, significant
+
+UNKNOWN: Final = "not recorded"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fact:
+    """A line of the environment."""
+
+    label: str
+    value: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Source:
+    """A record file, and what is true of its run."""
+
+    path: str
+    facts: tuple[Fact, ...]
+
+
+def sources(runs: Sequence[Run]) -> list[Source]:
+    """One a record file; where a resumed run changed, both values stand there."""
+    return [Source(path=str(run.path), facts=tuple(_facts(run))) for run in runs]
+
+
+def _facts(run: Run) -> Iterable[Fact]:
+    headers = run.headers
+    ranks = [rank for header in headers for rank in _ranks(header)]
+    yield Fact(label="started", value=_distinct(header.created for header in headers))
+    yield Fact(label="ranks", value=_distinct(map(_world, headers)))
+    yield Fact(label="host", value=_distinct(rank.get("host") for rank in ranks))
+    yield Fact(label="processor", value=_distinct(_processor(rank) for rank in ranks))
+    yield Fact(label="GPUs", value=_distinct(_gpus(rank.get("gpus")) for rank in ranks))
+    yield Fact(label="load before", value=_distinct(_load(rank) for rank in ranks))
+    yield Fact(label="software", value=_distinct(_software(rank) for rank in ranks))
+    yield Fact(label="variables", value=_distinct(_pairs(rank.get("variables"), "=") or "none" for rank in ranks))
+    yield Fact(label="git", value=_distinct(_git(rank.get("git")) for rank in ranks))
+    yield Fact(label="calibration", value=_distinct(header.calibration or "none" for header in headers))
+    for node in dict.fromkeys(header.hardware for header in headers):
+        yield from _hardware(node)
+
+
+def _ranks(header: Header) -> list[dict[str, Any]]:
+    ranks = header.environment.get("ranks")
+    return [rank for rank in ranks if isinstance(rank, dict)] if isinstance(ranks, list) else []
+
+
+def _distinct(values: Iterable[Any]) -> str:
+    known = dict.fromkeys(str(value) for value in values if value)
+    return "; ".join(known) or UNKNOWN
+
+
+def _world(header: Header) -> str:
+    nodes = f" on {header.num_nodes} nodes" if header.num_nodes > 1 else ""
+    shared = f" ({header.oversubscribed})" if header.oversubscribed else ""
+    return f"{header.world}{nodes} over {header.backend}{shared}"
+
+
+def _mapping(value: Any) -> dict[str, Any]:
+    return value if isinstance(value, dict) else {}
+
+
+def _processor(rank: dict[str, Any]) -> str:
+    cpu = _mapping(rank.get("cpu"))
+    cores, threads = cpu.get("affinity"), rank.get("torch_threads")
+    words = [str(cpu.get("model") or UNKNOWN)]
+    words += [str(rank["cpu_capability"])] if rank.get("cpu_capability") else []
+    words += [f"a rank may use {len(cores)} cores"] if isinstance(cores, list) else []
+    words += [f"computes with {threads} thread{'s' if threads != 1 else ''}"] if threads else []
+    return ", ".join(words)
+
+
+def _gpus(gpus: Any) -> str:
+    if not gpus:
+        return "none"
+    found = _mapping(gpus)
+    names = Counter(map(str, found.get("names") or ()))
+    counted = ", ".join(f"{count} x {name}" for name, count in names.items())
+    return f"{counted or UNKNOWN}, CUDA {found.get('cuda') or UNKNOWN}, NCCL {found.get('nccl') or UNKNOWN}"
+
+
+def _load(rank: dict[str, Any]) -> str | None:
+    loads = _mapping(rank.get("cpu")).get("load_average")
+    return f"{significant(float(loads[0]))} over one minute" if isinstance(loads, list) and loads else None
+
+
+def _software(rank: dict[str, Any]) -> str:
+    words = [
+        f"Python {rank.get('python', UNKNOWN)}",
+        _pairs(rank.get("packages"), " "),
+        str(rank.get("platform") or ""),
+    ]
+    return ", ".join(word for word in words if word)
+
+
+def _pairs(value: Any, between: str) -> str:
+    return ", ".join(f"{name}{between}{entry}" for name, entry in _mapping(value).items())
+
+
+def _git(git: Any) -> str:
+    found = _mapping(git)
+    if not found.get("commit"):
+        return "not a checkout"
+    return f"{found['commit']}{', with uncommitted changes' if found.get('dirty') else ''}"
+
+
+def _hardware(node: Node) -> Iterable[Fact]:
+    """The description that the estimates rest on, each number with its source and its doubt."""
+    device = node.device
+    yield Fact(label=f"described as {node.name}", value=f"{node.num_devices} x {device.name} ({device.vendor})")
+    yield Fact(label="memory", value=_memory(device))
+    lines: dict[str, list[str]] = {}
+    for peak in device.peaks:
+        rate = f"{peak.dtype} {format_flops_rate(peak.flops_per_s)} {peak.sparsity}"
+        lines.setdefault(_because(peak.source, peak.doubt), []).append(rate)
+    for because, rates in lines.items():
+        yield Fact(label="peak", value=f"{', '.join(rates)}. {because}")
+    for link in node.links:
+        yield Fact(label=f"link {link.name}", value=f"{_rate(link)}. {_because(link.source, link.doubt)}")
+
+
+def _memory(device: Device) -> str:
+    size = UNKNOWN if device.memory_bytes is None else format_bytes(device.memory_bytes)
+    rate = UNKNOWN if device.memory_bytes_per_s is None else format_rate(device.memory_bytes_per_s)
+    return f"size {size}, bandwidth {rate}. {_because(device.source, None)} ({device.date})"
+
+
+def _rate(link: Link) -> str:
+    rate = "rate not known" if link.bytes_per_s is None else f"{format_rate(link.bytes_per_s)} {link.direction}"
+    return f"{link.kind}, {rate}"
+
+
+def _because(source: str, doubt: str | None) -> str:
+    return f"Source: {source}" + (f". Doubt: {doubt}" if doubt else "")
+
+
+def method(runs: Sequence[Run]) -> tuple[str, ...]:
+    """How it was measured, in five lines."""
+    samples = [sample for run in runs for case in run.cases for sample in case.result.samples]
+    return (
+        "A pass takes as long as its slowest rank. A compute part is that of the slowest rank too; a collective is "
+        "that of the fastest, since the others' time holds their wait for the last to arrive.",
+        f"Times are medians with a 95 % interval free of any distribution{_counts(samples)}.",
+        "Compute alone, communication alone, serial, full, and full with its parts marked are timed in rounds that "
+        "begin elsewhere each time, all strategies of a workload and degree together: drift falls on all alike.",
+        "Each estimate was written to the record before the first sample of its case; its interval is nominally 90 %.",
+        "Before it was timed, each case was checked against the unsharded block; one that fails has no speed.",
+    )
+
+
+def _counts(samples: Sequence[Samples]) -> str:
+    if not samples:
+        return ""
+    numbers = [len(sample.times_s) for sample in samples]
+    reached = sum(sample.stopped_by == "target" for sample in samples)
+    return (
+        f", over {min(numbers)} to {max(numbers)} passes after warm-up; {reached} of {len(samples)} sets of samples "
+        f"came to their target precision, the others ended at their cap"
+    )
+
+
+def caveats(runs: Sequence[Run], *, mixed: bool) -> tuple[str, ...]:
+    """What to mind before a figure is quoted."""
+    headers = [header for run in runs for header in run.headers]
+    found = [
+        f"Times are not comparable with others: {reason}."
+        for reason in dict.fromkeys(header.oversubscribed for header in headers)
+        if reason
+    ]
+    if any(header.backend == "gloo" for header in headers):
+        found.append("Measured on CPUs over gloo: not a GPU figure.")
+    if mixed and len(runs) > 1:
+        found.append("Runs stand together although they may differ in world, backend or load (--mixed).")
+    return tuple(found)
+
+
+def commands(runs: Sequence[Run], out: Path, *, mixed: bool) -> tuple[str, ...]:
+    """What to type to measure and to report again."""
+    measured = dict.fromkeys(_command(header) for run in runs for header in run.headers)
+    words = ["python", "-m", "analysis", "report", *(str(run.path) for run in runs), "--out", str(out)]
+    return (*measured, shlex.join([*words, *(["--mixed"] if mixed else [])]))
+
+
+def _command(header: Header) -> str:
+    """The command of a run with the launcher that it had; of several nodes, that of each node."""
+    if header.world == 1:
+        return shlex.join(["python", *header.command])
+    launcher = ["torchrun", "--nproc-per-node", str(header.world // header.num_nodes)]
+    nodes = ["--nnodes", str(header.num_nodes)] if header.num_nodes > 1 else []
+    return shlex.join([*launcher, *nodes, *header.command])

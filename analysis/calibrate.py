@@ -8,7 +8,7 @@ from typing import TypeVar
 import numpy as np
 import pandas as pd
 
-from analysis.fit import Rows, Sizes, fit_collective, fit_gemm, fit_linear
+from analysis.fit import Rows, Sizes, fit_attention, fit_gemm, fit_size
 from analysis.load import Run, load_runs, ops_table
 from tp.cost.calibrated import CALIBRATION_VERSION, Calibration
 from tp.errors import ConfigError
@@ -32,9 +32,9 @@ def fit_runs(paths: Sequence[Path], *, hardware: str | None) -> Calibration:
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         sources=tuple(str(path) for path in paths),
         gemm=_fit_kind(table, "gemm", fit_gemm),
-        attention=_fit_kind(table, "attention", fit_linear),
-        elementwise=_fit_kind(table, "elementwise", fit_linear),
-        collectives=_fit_kind(table, "collective", fit_collective),
+        attention=_fit_kind(table, "attention", fit_attention),
+        elementwise=_fit_kind(table, "elementwise", fit_size),
+        collectives=_fit_kind(table, "collective", fit_size),
     )
 
 

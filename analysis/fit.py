@@ -14,12 +14,12 @@ from scipy.optimize import least_squares
 
 from tp.cost.curves import (
     Array,
-    CollectiveCurve,
+    AttentionCurve,
     Fit,
     GemmCurve,
-    LinearCurve,
+    SizeCurve,
+    attention_seconds,
     gemm_seconds,
-    linear_seconds,
     regime_seconds,
 )
 from tp.errors import ConfigError
@@ -69,18 +69,18 @@ def fit_gemm(rows: Rows, sizes: Sizes, *, name: str) -> GemmCurve:
     )
 
 
-def fit_linear(rows: Rows, sizes: Sizes, *, name: str) -> LinearCurve:
+def fit_attention(rows: Rows, sizes: Sizes, *, name: str) -> AttentionCurve:
     """Start-up, seconds a FLOP and seconds a byte; ConfigError when the rows do not allow it."""
 
-    def fit(part: Rows) -> LinearCurve:
+    def fit(part: Rows) -> AttentionCurve:
         flops, moved, seconds = part.T
         per_flop = np.min(seconds / flops) / 2 if flops.all() else TINY
         start = [seconds.min() / 2, per_flop, np.min(seconds / moved) / 2]
-        p = _least_squares(lambda p: linear_seconds(flops, moved, p), seconds, start)
-        return LinearCurve(startup_s=p[0], seconds_per_flop=p[1], seconds_per_byte=p[2], fit=NO_FIT)
+        p = _least_squares(lambda p: attention_seconds(flops, moved, p), seconds, start)
+        return AttentionCurve(startup_s=p[0], seconds_per_flop=p[1], seconds_per_byte=p[2], fit=NO_FIT)
 
     curve, described = _validated(rows, sizes, fit, lambda c, part: c.seconds(part[:, 0], part[:, 1]), name=name)
-    return LinearCurve(
+    return AttentionCurve(
         startup_s=curve.startup_s,
         seconds_per_flop=curve.seconds_per_flop,
         seconds_per_byte=curve.seconds_per_byte,
@@ -88,27 +88,26 @@ def fit_linear(rows: Rows, sizes: Sizes, *, name: str) -> LinearCurve:
     )
 
 
-def fit_collective(rows: Rows, sizes: Sizes, *, name: str) -> CollectiveCurve:
+def fit_size(rows: Rows, sizes: Sizes, *, name: str) -> SizeCurve:
     """Two regimes and what they leave over at the measured sizes; ConfigError when the rows do not allow it."""
 
-    def fit(part: Rows) -> CollectiveCurve:
+    def fit(part: Rows) -> SizeCurve:
         ordered = part[np.argsort(part[:, 1])]
         size, seconds = ordered[:, 1], ordered[:, 2]
         per_byte = seconds[-1] / size[-1]
         start = [seconds[0], max(seconds[0] * 4, seconds[-1] * 0.05), 4 * per_byte, per_byte]
         p = _least_squares(lambda p: regime_seconds(size, p), seconds, start)
         left = np.log(seconds / regime_seconds(size, np.array(p)))
-        return CollectiveCurve(
+        return SizeCurve(
             latency_s=(p[0], p[1]),
             seconds_per_byte=(p[2], p[3]),
             log_size=tuple(np.log(size).tolist()),
-            # Half of what is left over is taken to be the curve, half the noise of its own row.
-            log_correction=tuple((left / 2).tolist()),
+            log_correction=tuple(left.tolist()),
             fit=NO_FIT,
         )
 
     curve, described = _validated(rows, sizes, fit, lambda c, part: c.seconds(part[:, 1]), name=name)
-    return CollectiveCurve(
+    return SizeCurve(
         latency_s=curve.latency_s,
         seconds_per_byte=curve.seconds_per_byte,
         log_size=curve.log_size,

@@ -10,7 +10,7 @@ from rich.table import Table
 from analysis.calibrate import fit_runs, write_calibration
 from analysis.verbs.output import Inputs, make_console, require
 from tp.cost.calibrated import Calibration
-from tp.cost.curves import CollectiveCurve, GemmCurve, LinearCurve
+from tp.cost.curves import AttentionCurve, GemmCurve, SizeCurve
 from tp.errors import ConfigError
 from tp.flags import parse_flags
 
@@ -44,7 +44,7 @@ def _fits(calibration: Calibration) -> Table:
     table = Table(box=None, pad_edge=False)
     for heading in ("curve", "rows", "held-out error", "90 % within"):
         table.add_column(heading, justify="left" if heading == "curve" else "right")
-    kinds: dict[str, Mapping[str, GemmCurve | LinearCurve | CollectiveCurve]] = {
+    kinds: dict[str, Mapping[str, GemmCurve | AttentionCurve | SizeCurve]] = {
         "gemm": calibration.gemm,
         "attention": calibration.attention,
         "elementwise": calibration.elementwise,

@@ -7,7 +7,7 @@ from typing import Final, Literal
 from pydantic import with_config
 
 from tp import schema
-from tp.cost.curves import CollectiveCurve, GemmCurve, LinearCurve
+from tp.cost.curves import AttentionCurve, GemmCurve, SizeCurve
 from tp.cost.theory import OpEstimate, TheoryName
 from tp.errors import ConfigError
 from tp.plan.ops import AttentionCore, Collective, CollectiveKind, Elementwise, Gemm, Op, bus_factor
@@ -30,9 +30,9 @@ class Calibration:
     sources: tuple[str, ...]
     """The files that were fitted, or their citations."""
     gemm: dict[str, GemmCurve]
-    attention: dict[str, LinearCurve]
-    elementwise: dict[str, LinearCurve]
-    collectives: dict[str, CollectiveCurve]
+    attention: dict[str, AttentionCurve]
+    elementwise: dict[str, SizeCurve]
+    collectives: dict[str, SizeCurve]
 
 
 def curve_key(op: Op) -> str:
@@ -87,12 +87,16 @@ class CalibratedTheory:
                 if gemm is None:
                     return None
                 return gemm.fit.estimate(float(gemm.seconds(op.flops, op.moved_bytes)), sizes)
-            case AttentionCore() | Elementwise():
-                curves = self.calibration.attention if op.op == "attention" else self.calibration.elementwise
-                linear = curves.get(key)
-                if linear is None:
+            case AttentionCore():
+                attention = self.calibration.attention.get(key)
+                if attention is None:
                     return None
-                return linear.fit.estimate(float(linear.seconds(op.flops, op.moved_bytes)), sizes)
+                return attention.fit.estimate(float(attention.seconds(op.flops, op.moved_bytes)), sizes)
+            case Elementwise():
+                elementwise = self.calibration.elementwise.get(key)
+                if elementwise is None:
+                    return None
+                return elementwise.fit.estimate(float(elementwise.seconds(op.moved_bytes)), sizes)
             case Collective():
                 curve = self.calibration.collectives.get(key)
                 if curve is None:

@@ -1,4 +1,4 @@
-"""The forms that a calibration fits: start-up and rates for compute, two regimes for a collective.
+"""The forms that a calibration fits: start-up and rates for compute, two regimes over a size.
 
 Every curve gives seconds for arrays of sizes and carries how it was fitted: rows, range, and held-out error.
 """
@@ -61,8 +61,8 @@ class GemmCurve:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class LinearCurve:
-    """Start-up plus arithmetic time plus memory time, which an attention core or an elementwise pass takes in turn."""
+class AttentionCurve:
+    """Start-up plus arithmetic time plus memory time, which an attention core takes in turn: a + c F + b B."""
 
     startup_s: float
     seconds_per_flop: float
@@ -70,7 +70,7 @@ class LinearCurve:
     fit: Fit
 
     def seconds(self, flops: ArrayLike, moved_bytes: ArrayLike) -> Array:
-        return linear_seconds(
+        return attention_seconds(
             np.asarray(flops, dtype=np.float64),
             np.asarray(moved_bytes, dtype=np.float64),
             np.array([self.startup_s, self.seconds_per_flop, self.seconds_per_byte]),
@@ -78,10 +78,11 @@ class LinearCurve:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class CollectiveCurve:
-    """The lesser of two latency-and-bandwidth lines, times a correction interpolated in the logarithm of the size.
+class SizeCurve:
+    """Time over one size in bytes: the lesser of two lines, times a correction interpolated over the measured sizes.
 
-    The correction is what the lines leave over at the measured sizes: a switch of protocol is a step, not a line.
+    For collectives, whose protocols switch, and elementwise passes, which leave one cache after another: the lines
+    carry the curve beyond the measured sizes, the correction between them, where a step is no line.
     """
 
     latency_s: tuple[float, float]
@@ -106,7 +107,7 @@ def gemm_seconds(flops: Array, moved_bytes: Array, p: Array) -> Array:
     return joined
 
 
-def linear_seconds(flops: Array, moved_bytes: Array, p: Array) -> Array:
+def attention_seconds(flops: Array, moved_bytes: Array, p: Array) -> Array:
     """a + flops c + bytes b for p = (a, c, b)."""
     result: Array = p[0] + flops * p[1] + moved_bytes * p[2]
     return result

@@ -114,6 +114,8 @@ def _part_marks(row: Cells) -> list[str]:
 
 
 def _part_notes(shown: pd.DataFrame) -> tuple[str, ...]:
+    if shown.empty:
+        return ()
     notes = [
         "Error is predicted / measured - 1: below zero, the part took longer than predicted.",
         "Bytes are moved through memory by compute and sent by collectives, of one rank.",
@@ -150,7 +152,8 @@ def show_errors(errors: pd.DataFrame, *, left_out: int = 0) -> Display:
         _text("part"),
         *_figures("cases", "median error", "median |error|", "mean |error|", "inside 90 %", "extrapolated"),
     )
-    notes = (f"{left_out} cases are left out, since their times are not comparable.",) if left_out else ()
+    cases = "1 case is" if left_out == 1 else f"{left_out} cases are"
+    notes = (f"{cases} left out, as the times are not comparable.",) if left_out else ()
     return Display(columns=columns, groups=(Group(rows=rows),) if rows else (), notes=notes)
 
 
@@ -165,7 +168,7 @@ def show_scaling(scaling: pd.DataFrame) -> Display:
     columns = (
         _text("strategy"),
         *_figures("TP", "total", "95 % interval", "compute", "communication", "speed-up", "efficiency"),
-        *_figures("predicted total", "pr. compute", "pr. communication", "pr. speed-up", "pr. efficiency"),
+        *_figures(*(f"predicted {name}" for name in ("total", "compute", "communication", "speed-up", "efficiency"))),
         _text("marks"),
     )
     return Display(columns=columns, groups=tuple(groups), notes=_scaling_notes(scaling))
@@ -196,6 +199,8 @@ def _scaling_marks(row: Cells) -> list[str]:
 
 
 def _scaling_notes(scaling: pd.DataFrame) -> tuple[str, ...]:
+    if scaling.empty:
+        return ()
     notes = [
         "Compute and communication are run alone; the total is the block as a user runs it.",
         "Speed-up is the total at TP 1 over the total here, efficiency speed-up / TP: below 100 %, as many "
@@ -229,11 +234,11 @@ def show_checks(checks: pd.DataFrame) -> Display:
         *_figures("value", "limit", "of limit"),
         _text("check"),
     )
-    notes = (
+    note = (
         "Error is |y - ref| / |ref| against the unsharded block in a wider dtype, gain <y, ref> / <ref, ref> - 1; "
-        "both the worst of any rank.",
+        "both the worst of any rank."
     )
-    return Display(columns=columns, groups=(Group(rows=rows),) if rows else (), notes=notes)
+    return Display(columns=columns, groups=(Group(rows=rows),) if rows else (), notes=(note,) if rows else ())
 
 
 def show_unmeasured(unmeasured: pd.DataFrame) -> Display:

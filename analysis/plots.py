@@ -43,6 +43,8 @@ WIDE_ERROR: Final = 4.0
 # The line of a total, and of one that leaves out parts which the theory does not price.
 _WHOLE: Final[dict[str, Any]] = {"color": INK, "linewidth": 1.6, "solid_capstyle": "butt"}
 _PARTIAL: Final[dict[str, Any]] = {"color": INK, "linewidth": 1.6, "linestyle": (0, (2, 1))}
+# From so many points on they are drawn small.
+MANY: Final = 200
 # Nearer to the identity than this is called close.
 CLOSE: Final = 0.1
 
@@ -62,13 +64,14 @@ def agreement_chart(parts: pd.DataFrame) -> Chart | None:
     figure = Figure(figsize=(7.2, 5.2), layout="constrained")
     axes = figure.subplots()
     _draw_identity(axes, known)
+    size = 36 if len(known) < MANY else 16
     for part, (marker, colour) in PART_STYLES.items():
         rows = known[known["part"] == part]
         if not rows.empty:
-            _draw_agreement(axes, rows, part=part, marker=marker, colour=colour)
+            _draw_agreement(axes, rows, part=part, marker=marker, colour=colour, size=size)
     axes.set_xlabel("measured")
     axes.set_ylabel("predicted")
-    figure.legend(loc="outside right upper", handletextpad=0.3)
+    figure.legend(loc="outside right upper", handletextpad=0.3, markerscale=(36 / size) ** 0.5)
     return Chart(
         name="measured-against-predicted",
         title="Measured against predicted, by part",
@@ -93,7 +96,7 @@ def _draw_identity(axes: Axes, known: pd.DataFrame) -> None:
         axis.set_minor_formatter(NullFormatter())
 
 
-def _draw_agreement(axes: Axes, rows: pd.DataFrame, *, part: str, marker: str, colour: str) -> None:
+def _draw_agreement(axes: Axes, rows: pd.DataFrame, *, part: str, marker: str, colour: str, size: float) -> None:
     line = marker in "+x"
     wide = rows[rows["estimate_low_s"] < rows["estimate_high_s"]]
     if not wide.empty:
@@ -102,7 +105,7 @@ def _draw_agreement(axes: Axes, rows: pd.DataFrame, *, part: str, marker: str, c
     axes.scatter(
         rows["measured_s"],
         rows["estimate_s"],
-        s=70 if marker == "*" else 36,
+        s=size * 2 if marker == "*" else size,
         marker=marker,
         color=colour,
         edgecolor=None if line else PAPER,
@@ -164,6 +167,8 @@ def _draw_scaling(axes: Axes, rows: pd.DataFrame, *, degrees: Sequence[int]) -> 
     axes.set_xlim(-0.6, len(degrees) - 0.4)
     axes.grid(True, axis="y")
     axes.tick_params(axis="x", length=0)
+    if rows.empty:
+        axes.text(0.5, 0.5, "not measured", transform=axes.transAxes, ha="center", fontstyle="italic")
     for row in rows.to_dict("records"):
         place = degrees.index(row["tp"])
         _draw_bar(axes, row, kind="measured", place=place - 0.2)
@@ -210,7 +215,7 @@ def _scaling_words(scenarios: Sequence[pd.DataFrame]) -> str:
     for frame in scenarios[:3]:
         fastest: dict[Any, float] = frame.groupby("tp")["measured_total_s"].min().to_dict()
         first, last = min(fastest), max(fastest)
-        text = f"{scenario_text(frame.iloc[0].to_dict())}: {seconds(fastest[first])} at TP {first}"
+        text = f"{label(scenario_text(frame.iloc[0].to_dict()))}: {seconds(fastest[first])} at TP {first}"
         words.append(text + (f", {seconds(fastest[last])} at TP {last}." if last != first else "."))
     return " ".join(words)
 

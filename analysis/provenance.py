@@ -133,13 +133,13 @@ def _hardware(node: Node) -> Iterable[Fact]:
 
 
 def _memory(device: Device) -> str:
-    size = UNKNOWN if device.memory_bytes is None else format_bytes(device.memory_bytes)
-    rate = UNKNOWN if device.memory_bytes_per_s is None else format_rate(device.memory_bytes_per_s)
+    size = "not stated" if device.memory_bytes is None else format_bytes(device.memory_bytes)
+    rate = "not stated" if device.memory_bytes_per_s is None else format_rate(device.memory_bytes_per_s)
     return f"size {size}, bandwidth {rate}. {_because(device.source, None)} ({device.date})"
 
 
 def _rate(link: Link) -> str:
-    rate = "rate not known" if link.bytes_per_s is None else f"{format_rate(link.bytes_per_s)} {link.direction}"
+    rate = "rate not stated" if link.bytes_per_s is None else f"{format_rate(link.bytes_per_s)} {link.direction}"
     return f"{link.kind}, {rate}"
 
 
@@ -151,8 +151,8 @@ def method(runs: Sequence[Run]) -> tuple[str, ...]:
     """How it was measured, in five lines."""
     samples = [sample for run in runs for case in run.cases for sample in case.result.samples]
     return (
-        "A pass takes as long as its slowest rank. A compute part is that of the slowest rank too; a collective is "
-        "that of the fastest, since the others' time holds their wait for the last to arrive.",
+        "A pass takes as long as on its slowest rank, and so does a compute part; a collective takes as long as on its "
+        "fastest, since the others' time holds their wait for the last to arrive.",
         f"Times are medians with a 95 % interval free of any distribution{_counts(samples)}.",
         "Compute alone, communication alone, serial, full, and full with its parts marked are timed in rounds that "
         "begin elsewhere each time, all strategies of a workload and degree together: drift falls on all alike.",

@@ -15,8 +15,9 @@ import torch.distributed as dist
 
 from tp.plan.ops import Direction, Part
 
-# Long enough for the host to enqueue a whole block (about 100 launches at 5 us), in cycles of a clock near 1.5 GHz.
-SPIN_CYCLES: Final = 1_500_000
+# Long enough for the host to enqueue a forward and backward (some 100 launches, Python included, about 3 ms), in cycles
+# of a clock near 1.5 GHz.
+SPIN_CYCLES: Final = 8_000_000
 # Writing twice the cache's size leaves nothing of what was there before.
 FLUSH_FACTOR: Final = 2
 

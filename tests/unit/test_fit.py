@@ -9,8 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from analysis import fit
-from analysis.fit import Rows, conformal_quantile, fit_collective, fit_gemm, fit_linear
-from tp.cost.curves import Array, CollectiveCurve, Fit, GemmCurve, LinearCurve
+from analysis.fit import Rows, conformal_quantile, fit_attention, fit_gemm, fit_size
+from tp.cost.curves import Array, AttentionCurve, Fit, GemmCurve, SizeCurve
 from tp.errors import ConfigError
 
 pytestmark = pytest.mark.unit
@@ -18,8 +18,8 @@ pytestmark = pytest.mark.unit
 FIT = Fit(rows=40, held_out_mape_percent=5.0, log_error_90=math.log(1.1), low=(1e3,), high=(1e6,))
 GEMM_FIT = replace(FIT, low=(64, 64, 64), high=(8192, 8192, 8192))
 GEMM = GemmCurve(startup_s=5e-6, flops_per_s=1e12, bytes_per_s=1e11, sharpness=2.0, fit=GEMM_FIT)
-LINEAR = LinearCurve(startup_s=5e-6, seconds_per_flop=1e-12, seconds_per_byte=1e-11, fit=FIT)
-LINES = CollectiveCurve(
+ATTENTION = AttentionCurve(startup_s=5e-6, seconds_per_flop=1e-12, seconds_per_byte=1e-11, fit=FIT)
+LINES = SizeCurve(
     latency_s=(1e-5, 1e-4), seconds_per_byte=(1e-8, 1e-9), log_size=(0.0,), log_correction=(0.0,), fit=FIT
 )
 
@@ -44,14 +44,14 @@ def test_a_product_lies_between_the_maximum_and_the_sum_and_grows(
     assert curve.seconds(flops, moved_bytes * growth) >= found * (1 - 1e-12)
 
 
-def test_a_linear_curve_adds() -> None:
-    assert LINEAR.seconds(2e12, 3e11) == pytest.approx(5e-6 + 2 + 3)
-    assert LINEAR.seconds([0.0, 2e12], [0.0, 0.0]) == pytest.approx([5e-6, 2 + 5e-6])
+def test_an_attention_curve_adds() -> None:
+    assert ATTENTION.seconds(2e12, 3e11) == pytest.approx(5e-6 + 2 + 3)
+    assert ATTENTION.seconds([0.0, 2e12], [0.0, 0.0]) == pytest.approx([5e-6, 2 + 5e-6])
 
 
 @given(st.floats(1, 1e12), st.floats(1, 1e12))
 @settings(deadline=None)
-def test_a_collective_is_the_lesser_line_and_grows(one: float, other: float) -> None:
+def test_a_size_is_the_lesser_line_and_grows(one: float, other: float) -> None:
     found = float(LINES.seconds(one))
     assert found == pytest.approx(min(1e-5 + one * 1e-8, 1e-4 + one * 1e-9), rel=1e-9)
     small, large = sorted((one, other))
@@ -115,39 +115,34 @@ def test_a_products_parameters_are_recovered(noise: float, within: float) -> Non
     assert 1.2 * noise <= curve.fit.log_error_90 <= 2.4 * noise + 1e-5
 
 
-@pytest.mark.parametrize("per_flop", [1e-11, 0.0])
-def test_a_linear_curves_parameters_are_recovered(per_flop: float) -> None:
+def test_an_attention_curves_parameters_are_recovered() -> None:
     random = np.random.default_rng(3)
-    flops = np.exp(random.uniform(np.log(1e6), np.log(1e10), 40)) * (per_flop > 0)
+    flops = np.exp(random.uniform(np.log(1e6), np.log(1e10), 40))
     moved = np.exp(random.uniform(np.log(1e4), np.log(1e8), 40))
-    seconds = (5e-6 + flops * per_flop + moved * 2e-10) * noisy(40, 0.01, 3)
-    curve = fit_linear(np.stack([flops, moved, seconds], axis=1), moved[:, None], name="attention")
+    seconds = (5e-6 + flops * 1e-11 + moved * 2e-10) * noisy(40, 0.01, 3)
+    curve = fit_attention(np.stack([flops, moved, seconds], axis=1), moved[:, None], name="attention")
     assert curve.startup_s == pytest.approx(5e-6, rel=0.2)
     assert curve.seconds_per_byte == pytest.approx(2e-10, rel=0.03)
-    # An elementwise pass computes nothing: what a FLOP would take is left at nothing.
-    assert curve.seconds_per_flop == pytest.approx(per_flop, rel=0.03, abs=1e-15)
+    assert curve.seconds_per_flop == pytest.approx(1e-11, rel=0.03)
 
 
 def test_a_collectives_regimes_are_recovered() -> None:
     rows, sizes = collective_rows(40, noise=0.01)
-    curve = fit_collective(rows, sizes, name="all_reduce")
+    curve = fit_size(rows, sizes, name="all_reduce")
     assert curve.latency_s == pytest.approx((2e-5, 2e-4), rel=0.1)
     assert curve.seconds_per_byte == pytest.approx((4e-9, 1e-9), rel=0.1)
     assert (curve.fit.rows, curve.fit.low, curve.fit.high) == (40, (1024.0,), (2.0**25,))
-    # Half of what each row is off the lines by is taken for the machine's.
-    lines = np.minimum(
-        curve.latency_s[0] + rows[:, 1] * curve.seconds_per_byte[0],
-        curve.latency_s[1] + rows[:, 1] * curve.seconds_per_byte[1],
-    )
-    assert curve.seconds(rows[:, 1]) == pytest.approx(np.sqrt(lines * rows[:, 2]), rel=1e-9)
+    # Between the lines it goes through every row, so that only rows kept out can tell its error.
+    assert curve.seconds(rows[:, 1]) == pytest.approx(rows[:, 2], rel=1e-9)
+    assert curve.fit.held_out_mape_percent > 0.5
 
 
 def test_the_order_of_the_rows_does_not_bend_a_collective() -> None:
     rows, sizes = collective_rows(16, noise=0.0)
     shuffled = np.random.default_rng(5).permutation(16)
-    mixed = fit_collective(rows[shuffled], sizes[shuffled], name="x")
+    mixed = fit_size(rows[shuffled], sizes[shuffled], name="x")
     assert mixed.log_size == tuple(sorted(mixed.log_size))
-    assert mixed.seconds(1e5) == pytest.approx(float(fit_collective(rows, sizes, name="x").seconds(1e5)), rel=1e-3)
+    assert mixed.seconds(1e5) == pytest.approx(float(fit_size(rows, sizes, name="x").seconds(1e5)), rel=1e-3)
 
 
 def test_one_disturbed_row_does_not_bend_a_curve() -> None:
@@ -180,15 +175,15 @@ def test_the_error_told_is_of_rows_that_the_fit_has_not_seen(count: int) -> None
 def test_a_collective_is_not_judged_by_its_own_correction() -> None:
     rows, sizes = collective_rows(9, noise=0.0)
     rows[4, 2] *= 10
-    # Seen, half of the tenfold would have been its correction; under ten rows the largest error is the one told.
-    assert fit_collective(rows, sizes, name="x").fit.log_error_90 == pytest.approx(math.log(10), rel=0.1)
+    # Seen, the row would have been on the curve; under ten rows the largest error is the one told.
+    assert fit_size(rows, sizes, name="x").fit.log_error_90 == pytest.approx(math.log(10), rel=0.1)
 
 
 def test_sizes_measured_in_two_runs_are_kept_out_together() -> None:
     """A step at a size is in both runs: who has seen it in one is no stranger to it in the other."""
     rows, sizes = collective_rows(16, noise=0.3)
-    once = fit_collective(rows, sizes, name="x").fit
-    twice = fit_collective(np.concatenate([rows, rows]), np.concatenate([sizes, sizes]), name="x").fit
+    once = fit_size(rows, sizes, name="x").fit
+    twice = fit_size(np.concatenate([rows, rows]), np.concatenate([sizes, sizes]), name="x").fit
     assert twice.held_out_mape_percent > 0.9 * once.held_out_mape_percent
 
 
@@ -223,7 +218,7 @@ def test_the_interval_holds_new_rows() -> None:
 
 def refusal(rows: Rows, sizes: Array) -> str:
     messages = set()
-    for fit_kind in (fit_gemm, fit_linear, fit_collective):
+    for fit_kind in (fit_gemm, fit_attention, fit_size):
         with pytest.raises(ConfigError) as caught:
             fit_kind(rows, sizes, name="gemm bf16/nt")
         messages.add(str(caught.value))

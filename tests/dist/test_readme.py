@@ -1,0 +1,102 @@
+"""The README's commands work as written, and its output is what they print."""
+
+import os
+import re
+import shlex
+import subprocess
+
+import pytest
+
+from analysis.__main__ import main
+from tp.suite import Suite
+
+pytestmark = pytest.mark.dist
+
+PRETEND = ("--dry-run", "--world", "8", "--device", "cuda", "--hardware", "h100-sxm")
+
+
+@pytest.fixture(scope="module")
+def readme(root):
+    return (root / "README.md").read_text()
+
+
+def blocks(readme, language):
+    return re.findall(rf"^```{language}\n(.*?)^```$", readme, flags=re.MULTILINE | re.DOTALL)
+
+
+def commands(readme):
+    return [line for block in blocks(readme, "") for line in block.splitlines()]
+
+
+def test_it_is_short(readme):
+    assert len(readme.splitlines()) < 200
+    assert "@" not in readme
+
+
+def test_every_command_is_tested_here(readme):
+    tested_elsewhere = {
+        "scripts/run": "test_scripts_run below",
+        "scripts/test": "runs this test",
+        "torchrun --nproc-per-node 8 bench/gemm.py --out gemm.jsonl": "test_ops_cli.py, on two ranks",
+        "torchrun --nproc-per-node 8 bench/collectives.py --out collectives.jsonl": "test_ops_cli.py, on two ranks",
+        "python -m analysis calibrate gemm.jsonl collectives.jsonl --out machine.json": "test_ops_cli.py",
+        "python -m analysis report attention.jsonl --out report": "test_scripts_run below",
+    }
+    others = [line for line in commands(readme) if line not in tested_elsewhere]
+    assert {line.split()[0] for line in others} == {"torchrun", "python"}
+    assert set(tested_elsewhere) <= set(commands(readme))
+
+
+def test_attention_commands_fit_eight_gpus(readme, python):
+    lines = [line for line in commands(readme) if "bench/attention.py" in line]
+    assert len(lines) == 4
+    for line in lines:
+        words = shlex.split(line)
+        flags = words[words.index("bench/attention.py") + 1 :]
+        if "--calibration" in flags:
+            assert flags == ["--calibration", "machine.json", "--out", "attention.jsonl"]
+            continue
+        pretend = () if "--dry-run" in flags else PRETEND
+        done = python("bench/attention.py", *flags, *pretend)
+        assert done.returncode == 0, f"{line}\n{done.stderr}"
+
+
+def test_article_output_is_what_the_readme_shows(readme, capsys):
+    (line,) = [line for line in commands(readme) if "--theory article" in line]
+    words = shlex.split(line)
+    assert main(words[words.index("analysis") + 1 :]) == 0
+    printed = [row.rstrip() for row in capsys.readouterr().out.strip().splitlines()]
+    shown = [row.rstrip() for block in blocks(readme, "text") for row in block.strip().splitlines()]
+    assert all(row in shown for row in printed), [row for row in printed if row not in shown]
+
+
+def test_suite_example_is_a_suite(readme, tmp_path):
+    from tp.schema import load_toml
+
+    (example,) = blocks(readme, "toml")
+    (tmp_path / "suite.toml").write_text(example)
+    assert load_toml(tmp_path / "suite.toml", Suite).model == ("tinyllama-1.1b",)
+
+
+def test_scripts_run(root, tmp_path):
+    """The first command, with little sampling; the environment must be there, as it is under scripts/test."""
+    if not (root / ".venv" / ".set-up[dev]").exists():
+        pytest.skip("no environment in .venv; scripts/test makes one")
+    before = set((root / "runs").glob("*")) if (root / "runs").exists() else set()
+    environ = {name: value for name, value in os.environ.items() if name not in ("RANK", "WORLD_SIZE")}
+    done = subprocess.run(
+        ["scripts/run", "--seq", "64", "--seconds", "0.2", "--phase", "prefill"],
+        cwd=root,
+        env=environ | {"CALIBRATION_SECONDS": "2"},
+        capture_output=True,
+        text=True,
+        timeout=280,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr[-4000:]
+    assert "setting up" not in done.stdout
+    (folder,) = set((root / "runs").glob("*")) - before
+    page = folder / "report" / "report.html"
+    assert f"report: {page.relative_to(root)}" in done.stdout
+    assert "predicted by: calibrated" in done.stdout
+    assert "tinyllama-1.1b" in page.read_text()

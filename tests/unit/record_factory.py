@@ -1,0 +1,174 @@
+"""Record files made up for tests: real dataclasses, times and estimates as the test wants them."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from analysis.load import Run, load_run
+from bench.harness.records import CaseResult, CheckResult, Header, PartTimes, Planned, Samples, Status, Times
+from tp.case import Case, Phase, Strategy, Workload
+from tp.cost.theory import OpEstimate, Theory, TheoryName, estimate_plan
+from tp.hardware import Device, Link, Node, Peak
+from tp.model import ModelShape
+from tp.plan.build import build_plan
+from tp.plan.ops import Collective, Op
+from tp.schema import to_json
+
+NUM_SAMPLES = 8
+# Every pass lies within this of its median.
+SPREAD = 0.01
+
+TOY = ModelShape(
+    name="toy",
+    hidden=64,
+    num_heads=8,
+    num_kv_heads=8,
+    head_dim=8,
+    ffn_width=128,
+    gated=True,
+    num_layers=2,
+    vocab_size=100,
+    tied_embeddings=False,
+    norm="rms",
+    position="rope",
+    max_positions=64,
+    bias="none",
+    source="made up",
+)
+NODE = Node(
+    name="toy-node",
+    num_devices=4,
+    device=Device(
+        name="toy core",
+        vendor="none",
+        kind="cpu-core",
+        num_units=1,
+        memory_bytes=1e9,
+        memory_bytes_per_s=1e10,
+        peaks=(Peak(dtype="fp32", flops_per_s=1e11, sparsity="dense", source="made up", doubt="it is a toy"),),
+        source="made up",
+        date="2026-11-22",
+    ),
+    links=(Link(name="wire", kind="host-memory", bytes_per_s=None, direction="one-way", source="no source"),),
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FixedTheory:
+    """The same seconds for every op; silent where `speaks_of` says so."""
+
+    name: TheoryName = "calibrated"
+    seconds: float = 1e-3
+    width: float = 0.1
+    speaks_of: Callable[[Op], bool] = lambda op: True
+    extrapolated: bool = False
+
+    def price(self, op: Op) -> OpEstimate | None:
+        if not self.speaks_of(op):
+            return None
+        low, high = self.seconds * (1 - self.width), self.seconds * (1 + self.width)
+        return OpEstimate(seconds=self.seconds, low_s=low, high_s=high, extrapolated=self.extrapolated)
+
+
+def compute_only(op: Op) -> bool:
+    """Speaks of everything but collectives, as the datasheet of a CPU does."""
+    return not isinstance(op, Collective)
+
+
+def header(**changes: Any) -> Header:
+    """A run of four gloo ranks on one machine."""
+    rank = {"host": "here", "python": "3.11", "packages": {"torch": "2.13"}, "git": {"commit": "abc", "dirty": True}}
+    base = Header(
+        created="2026-11-22T16:00:00.000+00:00",
+        command=("bench/attention.py", "--out", "a b.jsonl"),
+        world=4,
+        num_nodes=1,
+        backend="gloo",
+        hardware=NODE,
+        calibration=None,
+        environment={"ranks": [rank, rank]},
+        oversubscribed=None,
+    )
+    return replace(base, **changes)
+
+
+def planned(
+    *theories: Theory,
+    model: ModelShape = TOY,
+    phase: Phase = "prefill",
+    strategy: Strategy = "allreduce",
+    tp: int = 2,
+    seq: int = 16,
+) -> Planned:
+    """A case with its plan, and its estimates under `theories`."""
+    context = 16 if phase == "decode" else seq
+    workload = Workload(phase=phase, batch=1, seq=1 if phase == "decode" else seq, context=context, dtype="fp32")
+    case = Case(block="attention", model=model, strategy=strategy, tp=tp, workload=workload)
+    plan = build_plan(case, backend="gloo")
+    estimates = tuple(estimate_plan(plan, theory) for theory in theories)
+    return Planned(key=case.key, written="2026-11-22T16:00:01.000+00:00", case=case, ops=plan.ops, estimates=estimates)
+
+
+def result(
+    plan: Planned,
+    *,
+    total_s: float = 10e-3,
+    compute_s: float | None = None,
+    status: Status = "ok",
+    reason: str | None = None,
+    error: float | None = 1e-7,
+    timed: bool = True,
+) -> CaseResult:
+    """What came of `plan`: a pass of `total_s`, its parts in equal shares, and one check against a limit of 1e-6."""
+    passed = error is not None and error <= 1e-6
+    check = CheckResult(tensor="output", error=error, error_limit=1e-6, gain=1e-9, gain_limit=1e-6, passed=passed)
+    return CaseResult(
+        key=plan.key,
+        written="2026-11-22T16:00:02.000+00:00",
+        status=status,
+        reason=reason,
+        groups=4 // plan.case.tp,
+        checks=() if status == "skipped" else (check,),
+        samples=samples(plan, total_s=total_s, compute_s=compute_s) if timed and status != "skipped" else (),
+    )
+
+
+def samples(plan: Planned, *, total_s: float, compute_s: float | None = None) -> tuple[Samples, ...]:
+    """All variants of a case on two ranks, of which the second is slower by a thousandth."""
+    wire = any(isinstance(op, Collective) for op in plan.ops)
+    compute = compute_s if compute_s is not None else (total_s * 0.75 if wire else total_s)
+    wholes = {"compute": compute, "serial": total_s, "full": total_s, "parts": total_s}
+    if wire:
+        wholes["communication"] = total_s - compute
+    share = total_s / len(plan.ops)
+    parts = tuple(PartTimes(part=op.part, direction=op.direction, times_s=times(share)) for op in plan.ops)
+    return tuple(
+        Samples(
+            task=task,
+            warmup_s=times(seconds, count=2),
+            times_s=times(seconds),
+            parts=parts if task == "parts" else (),
+            stopped_by="rounds",
+        )
+        for task, seconds in wholes.items()
+    )
+
+
+def times(seconds: float, *, count: int = NUM_SAMPLES) -> Times:
+    """Passes around `seconds` on the slowest of two ranks, evenly within SPREAD."""
+    steps = [seconds * (1 + SPREAD * (2 * i / (count - 1) - 1)) for i in range(count)]
+    return tuple((step * 0.999, step) for step in steps)
+
+
+def write_run(path: Path, *lines: Header | Planned | CaseResult) -> Run:
+    """Write the lines as a record file and read it back as the analysis does."""
+    path.write_text("".join(f"{to_json(line)}\n" for line in lines), encoding="utf-8")
+    return load_run(path)
+
+
+def scaling_run(path: Path, totals_s: dict[int, float], **case: Any) -> Run:
+    """A run of one strategy whose total at each TP degree is given; estimated by a FixedTheory."""
+    plans = [planned(FixedTheory(), tp=tp, **case) for tp in totals_s]
+    results = [result(plan, total_s=total_s) for plan, total_s in zip(plans, totals_s.values(), strict=True)]
+    return write_run(path, header(), *plans, *results)

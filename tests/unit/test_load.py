@@ -1,0 +1,240 @@
+"""Record files into runs and flat tables; what must not stand in one table is refused; and what a calibration takes."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from analysis.calibrate import fit_runs, write_calibration
+from analysis.load import OP_COLUMNS, load_run, load_runs, ops_table, parts_table
+from bench.harness.parts import COLUMNS
+from bench.harness.records import CaseResult, Header, OpResult, Planned, RecordWriter, Samples
+from tp.case import Case, Workload
+from tp.cost.calibrated import load_calibration
+from tp.cost.theory import Estimate, PartEstimate, TheoryName
+from tp.errors import ConfigError
+from tp.hardware import load_node
+from tp.model import load_model
+from tp.plan.build import build_plan
+from tp.plan.ops import AttentionCore, Collective, Elementwise, Gemm, Op
+
+pytestmark = pytest.mark.unit
+
+NOW = "2026-11-22T12:00:00.000+00:00"
+HEADER = Header(
+    created=NOW,
+    command=("bench/attention.py",),
+    world=2,
+    num_nodes=1,
+    backend="gloo",
+    hardware=load_node("h100-sxm"),
+    calibration=None,
+    environment={},
+    oversubscribed=None,
+)
+SAMPLES = Samples(task="full", warmup_s=(), times_s=((1.0, 3.0), (5.0, 2.0)), parts=(), stopped_by="target")
+
+
+def planned(batch: int = 1) -> Planned:
+    workload = Workload(phase="prefill", batch=batch, seq=64, context=64, dtype="bf16")
+    case = Case(block="attention", model=load_model("llama2-7b"), strategy="allreduce", tp=2, workload=workload)
+    names: tuple[TheoryName, ...] = ("article", "datasheet")
+    return Planned(
+        key=case.key,
+        written=NOW,
+        case=case,
+        ops=build_plan(case, backend="gloo").ops,
+        estimates=tuple(
+            Estimate(
+                theory=name,
+                parts=(PartEstimate(part="total", seconds=2.0 + i, low_s=2.0, high_s=4.0, extrapolated=False),),
+            )
+            for i, name in enumerate(names)
+        ),
+    )
+
+
+def result(line: Planned, status: str = "ok") -> CaseResult:
+    return CaseResult(
+        key=line.key,
+        written=NOW,
+        status=status,  # type: ignore[arg-type]
+        reason=None if status == "ok" else "wrong",
+        groups=1,
+        checks=(),
+        samples=(SAMPLES,) if status == "ok" else (),
+    )
+
+
+def op_result(op: Op, *times_s: tuple[float, ...]) -> OpResult:
+    return OpResult(written=NOW, op=op, estimates={}, samples=replace(SAMPLES, task=op.op, times_s=times_s))
+
+
+def write(path: Path, *lines: Header | Planned | CaseResult | OpResult) -> Path:
+    with RecordWriter(path) as writer:
+        for line in lines:
+            writer.append(line)
+    return path
+
+
+def refusal(*paths: Path) -> str:
+    with pytest.raises(ConfigError) as caught:
+        load_runs(paths)
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+def test_a_run_is_its_header_cases_and_ops(tmp_path: Path) -> None:
+    one, two = planned(1), planned(2)
+    run = load_run(write(tmp_path / "r.jsonl", HEADER, one, two, result(one)))
+    assert run.headers == (HEADER,)
+    assert [(case.planned, case.result.status) for case in run.cases] == [(one, "ok")]
+    assert run.unfinished == (two.key,)
+    assert run.ops == ()
+
+
+def test_a_resumed_run_counts_the_last_end_of_each_case_under_its_own_header(tmp_path: Path) -> None:
+    one, two = planned(1), planned(2)
+    again = replace(HEADER, created="2026-11-23T00:00:00.000+00:00")
+    lines = (HEADER, one, two, result(one), result(two, "failed"), again, two, result(two))
+    run = load_run(write(tmp_path / "r.jsonl", *lines))
+    assert {case.planned.key: (case.header, case.result.status) for case in run.cases} == {
+        one.key: (HEADER, "ok"),
+        two.key: (again, "ok"),
+    }
+    assert run.unfinished == ()
+
+
+def test_what_is_no_run_is_refused(tmp_path: Path) -> None:
+    one = planned()
+    path = write(tmp_path / "empty.jsonl")
+    assert refusal(path) == f"{path}: holds no record; is this a record file of bench/?"
+    path = write(tmp_path / "headless.jsonl", one)
+    assert refusal(path) == f"{path}: begins without a header; is this a record file of bench/?"
+    # An estimate must have been written before the case was measured.
+    path = write(tmp_path / "late.jsonl", HEADER, result(one), one)
+    assert refusal(path) == f"{path}: case {one.key} ends without an estimate written before it"
+    assert "cannot be read" in refusal(tmp_path / "absent.jsonl")
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "told"),
+    [
+        ("world", 4, "world is 4 but {first} has 2"),
+        ("num_nodes", 2, "num_nodes is 2 but {first} has 1"),
+        ("backend", "nccl", "backend is 'nccl' but {first} has 'gloo'"),
+        ("oversubscribed", "4 ranks share 2 cores", "oversubscribed is '4 ranks share 2 cores' but {first} has None"),
+    ],
+)
+def test_runs_that_differ_are_not_merged_unless_asked(tmp_path: Path, field: str, value: object, told: str) -> None:
+    one = planned()
+    first = write(tmp_path / "1.jsonl", HEADER, one, result(one))
+    second = write(tmp_path / "2.jsonl", replace(HEADER, **{field: value}), one, result(one))  # type: ignore[arg-type]
+    assert refusal(first, second) == f"{second}: {told.format(first=first)}; report them apart, or add --mixed"
+    assert len(load_runs([first, second], mixed=True)) == 2
+    assert len(load_runs([first, first])) == 2
+
+
+def test_runs_of_different_machines_are_not_merged_unless_asked(tmp_path: Path) -> None:
+    """The table has no column that would tell an A100's rows from an H100's."""
+    one = planned()
+    first = write(tmp_path / "1.jsonl", HEADER, one, result(one))
+    second = write(tmp_path / "2.jsonl", replace(HEADER, hardware=load_node("a100-sxm-80gb")), one, result(one))
+    assert "A100" in refusal(first, second)
+    assert len(load_runs([first, second], mixed=True)) == 2
+
+
+def test_the_flat_table(tmp_path: Path) -> None:
+    one, two = planned(1), planned(2)
+    runs = load_runs([write(tmp_path / "r.jsonl", HEADER, one, two, result(one), result(two, "failed"))])
+    table = parts_table(runs)
+    assert list(table.columns) == list(COLUMNS)
+    total = table[table["part"] == "total"].set_index("case")
+    # The slower rank of each pass: 3 and 5.
+    assert total.loc[one.key, "measured_s"] == 4.0
+    assert (total.loc[one.key, "theory"], total.loc[one.key, "estimate_s"]) == ("datasheet", 3.0)
+    assert total.loc[two.key, "status"] == "failed"
+    assert table[table["case"] == two.key]["measured_s"].isna().all()
+    article = parts_table(runs, theory="article")
+    assert article[article["part"] == "total"]["estimate_s"].tolist() == [2.0, 2.0]
+    assert list(parts_table([]).columns) == list(COLUMNS)
+
+
+GEMM = Gemm(part="qkv", direction="forward", layout="nt", m=4, n=8, k=16, dtype="bf16")
+CORE = AttentionCore(
+    part="core",
+    direction="forward",
+    batch=2,
+    seq=1,
+    context=64,
+    num_heads=4,
+    num_kv_heads=2,
+    head_dim=16,
+    causal=False,
+    dtype="bf16",
+)
+PASS = Elementwise(part="norm", direction="forward", kind="norm", read_bytes=100, written_bytes=50, dtype="bf16")
+ALL_GATHER = Collective(
+    kind="all_gather", direction="forward", num_ranks=2, size_bytes=1000, dtype="bf16", backend="gloo"
+)
+
+
+def test_ops_timed_alone(tmp_path: Path) -> None:
+    times = ((1.0, 3.0), (5.0, 2.0), (4.0, 4.0))  # slowest 3, 5, 4
+    path = write(tmp_path / "r.jsonl", HEADER, *(op_result(op, *times) for op in (GEMM, CORE, PASS, ALL_GATHER)))
+    table = ops_table(load_runs([path]))
+    assert list(table.columns) == list(OP_COLUMNS)
+    assert [tuple(row) for row in table.itertuples(index=False)] == [
+        # 2*4*8*16; 2 * (64 + 128 + 32)
+        ("gemm", "bf16/nt", (4, 8, 16), 1024.0, 448.0, 4.0),
+        # 4*2*1*64*4*16; 2 * (2*2*1*4*16 + 2*2*64*2*16)
+        ("attention", "bf16/decode", (8, 64, 16), 32768.0, 16896.0, 4.0),
+        ("elementwise", "bf16/norm", (150.0,), 0.0, 150.0, 4.0),
+        # The size of nccl-tests, not what a rank sends.
+        ("collective", "all_gather/2/bf16", (1000,), 0.0, 1000.0, 4.0),
+    ]
+
+
+def calibration_lines(header: Header = HEADER) -> list[Header | OpResult]:
+    """Products at 1 TFLOP/s after 10 us, on two equal ranks."""
+    lines: list[Header | OpResult] = [header]
+    for m in (64, 128, 256, 512, 1024, 2048, 4096, 8192):
+        seconds = 1e-5 + 2 * m * 1024 * 1024 / 1e12
+        lines.append(op_result(replace(GEMM, m=m, n=1024, k=1024), *[(seconds, seconds)] * 3))
+    return lines
+
+
+def test_records_become_a_calibration_file(tmp_path: Path) -> None:
+    path = write(tmp_path / "gemm.jsonl", *calibration_lines())
+    made = fit_runs([path], hardware=None)
+    assert made.hardware == "NVIDIA H100 SXM5 80GB"
+    assert made.sources == (str(path),)
+    assert (list(made.gemm), made.attention, made.elementwise, made.collectives) == (["bf16/nt"], {}, {}, {})
+    assert made.gemm["bf16/nt"].flops_per_s == pytest.approx(1e12, rel=0.02)
+    assert made.gemm["bf16/nt"].fit.low == (64, 1024, 1024)
+    write_calibration(made, tmp_path / "new" / "c.json")
+    assert load_calibration(tmp_path / "new" / "c.json") == made
+    assert fit_runs([path], hardware="mine").hardware == "mine"
+    with pytest.raises(ConfigError, match=r"^--out .*: cannot be written \("):
+        write_calibration(made, tmp_path)
+
+
+def test_a_calibration_needs_ops_of_one_machine(tmp_path: Path) -> None:
+    one = planned()
+    path = write(tmp_path / "attention.jsonl", HEADER, one, result(one))
+    with pytest.raises(ConfigError, match="holds no op timed alone; run bench/gemm.py"):
+        fit_runs([path], hardware=None)
+    few = write(tmp_path / "few.jsonl", *calibration_lines()[:4])
+    with pytest.raises(ConfigError, match=r"^gemm bf16/nt: 3 rows are too few to fit"):
+        fit_runs([few], hardware=None)
+    first = write(tmp_path / "1.jsonl", *calibration_lines())
+    second = write(tmp_path / "2.jsonl", *calibration_lines(replace(HEADER, hardware=load_node("a100-sxm-80gb"))))
+    with pytest.raises(ConfigError, match="H100.*A100|A100.*H100"):
+        fit_runs([first, second], hardware=None)
+
+
+def test_ranks_that_shared_cores_do_not_calibrate(tmp_path: Path) -> None:
+    """Their times are marked as not comparable, so nothing may be predicted from them."""
+    path = write(tmp_path / "r.jsonl", *calibration_lines(replace(HEADER, oversubscribed="2 ranks share 1 cores")))
+    with pytest.raises(ConfigError, match="2 ranks share 1 cores"):
+        fit_runs([path], hardware=None)

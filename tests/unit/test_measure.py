@@ -1,0 +1,279 @@
+"""Timing by a clock that only tasks move: the order of phases, when sampling stops, and that ranks agree."""
+
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from itertools import chain, cycle, repeat
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from bench.harness import measure as module
+from bench.harness.clock import Recorder
+from bench.harness.measure import Policy, Task, measure
+from bench.harness.ranks import LoneRank, Ranks
+from bench.harness.records import Samples
+from tp.layers.wire import Timeline
+
+pytestmark = pytest.mark.unit
+
+
+class FakeClock:
+    """Time passes only where a task says so; every call is logged."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+        self.log: list[str] = []
+
+    def brace(self) -> None:
+        self.log.append("brace")
+
+    def mark(self) -> float:
+        self.log.append("mark")
+        return self.now
+
+    def settle(self) -> None:
+        self.log.append("settle")
+
+    def seconds(self, start: float, end: float) -> float:
+        return end - start
+
+
+class Alone(LoneRank):
+    """One rank whose barriers are logged with its clock's calls."""
+
+    def __init__(self, clock: FakeClock) -> None:
+        self.clock = clock
+
+    def barrier(self) -> None:
+        self.clock.log.append("barrier")
+
+
+class ThreadRanks:
+    """A rank of a world of threads."""
+
+    def __init__(self, rank: int, size: int, meet: threading.Barrier, board: list[Any]) -> None:
+        self.rank, self.size = rank, size
+        self._meet, self._board = meet, board
+
+    def barrier(self) -> None:
+        self._meet.wait()
+
+    def gather_objects(self, value: Any) -> list[Any]:
+        self._board[self.rank] = value
+        self._meet.wait()
+        everyone = list(self._board)
+        self._meet.wait()
+        return everyone
+
+    def gather(self, values: NDArray[np.float64]) -> NDArray[np.float64]:
+        return np.stack(self.gather_objects(values))
+
+    def decide(self, choice: int) -> int:
+        decided: int = self.gather_objects(choice)[0]
+        return decided
+
+
+@pytest.fixture(autouse=True)
+def clocks(monkeypatch: pytest.MonkeyPatch) -> dict[int, FakeClock]:
+    """The budget in seconds runs by the fake clock of the thread that asks."""
+    mine: dict[int, FakeClock] = {}
+    monkeypatch.setattr(module, "time", SimpleNamespace(monotonic=lambda: mine[threading.get_ident()].now))
+    return mine
+
+
+def task(name: str, clock: FakeClock, durations_s: Iterable[float]) -> Task:
+    """A task that takes so long each time."""
+    durations = iter(durations_s)
+
+    def run(timeline: Timeline) -> None:
+        clock.log.append(name)
+        clock.now += next(durations)
+
+    return Task(name=name, run=run, reset=lambda: clock.log.append(f"reset {name}"))
+
+
+def run(
+    clocks: dict[int, FakeClock], durations_s: dict[str, Iterable[float]], policy: Policy
+) -> tuple[dict[str, Samples], FakeClock]:
+    clock = clocks[threading.get_ident()] = FakeClock()
+    tasks = [task(name, clock, durations) for name, durations in durations_s.items()]
+    return measure(tasks, clock=clock, ranks=Alone(clock), policy=policy), clock
+
+
+def noise(low: float = 1.0, high: float = 2.0) -> Iterator[float]:
+    return cycle((low, high))
+
+
+ENDLESS = Policy(max_seconds=1e9)
+
+
+def test_the_order_of_phases(clocks: dict[int, FakeClock]) -> None:
+    _, clock = run(clocks, {"a": repeat(1.0), "b": repeat(2.0)}, ENDLESS)
+    once = ["reset {}", "barrier", "brace", "mark", "{}", "mark", "settle"]  # nothing but the pass between the marks
+    passes = [clock.log[i : i + len(once)] for i in range(0, len(clock.log), len(once))]
+    names = [each[4] for each in passes]
+    assert passes == [[phase.format(name) for phase in once] for name in names]
+
+
+def test_each_round_starts_one_task_further_on(clocks: dict[int, FakeClock]) -> None:
+    _, clock = run(clocks, dict.fromkeys("abc", noise()), Policy(max_rounds=8, max_seconds=1e9))
+    order = "".join(word for word in clock.log if word in "abc")
+    warm, timed = order[:18], order[18:]  # never stable: six rounds of warm-up
+    assert warm == "abcbcacab" * 2
+    assert timed == "abcbcacab" * 2 + "abcbca"
+
+
+@pytest.mark.parametrize(
+    ("durations", "rounds"),
+    [
+        (repeat(1.0), 2),
+        (chain((9.0, 1.0), repeat(1.0)), 3),
+        (chain((9.0, 1.2, 1.1), repeat(1.0)), 3),  # 1.1 / 1.2 is within 10 %
+        (chain((9.0, 1.2, 1.0, 1.0), repeat(1.0)), 4),
+        (noise(), 6),
+    ],
+)
+def test_warm_up_lasts_until_two_rounds_agree(
+    clocks: dict[int, FakeClock], durations: Iterable[float], rounds: int
+) -> None:
+    found, _ = run(clocks, {"a": durations}, ENDLESS)
+    assert len(found["a"].warmup_s) == rounds
+
+
+def test_warm_up_is_kept_apart_from_the_samples(clocks: dict[int, FakeClock]) -> None:
+    found, _ = run(
+        clocks, {"a": chain((9.0, 5.0, 5.0), repeat(5.0, 4), repeat(7.0, 4))}, Policy(max_rounds=8, max_seconds=1e9)
+    )
+    assert found["a"].warmup_s == ((9.0,), (5.0,), (5.0,))
+    assert found["a"].times_s == ((5.0,),) * 4 + ((7.0,),) * 4
+
+
+def test_one_unstable_task_warms_up_all(clocks: dict[int, FakeClock]) -> None:
+    found, _ = run(clocks, {"a": repeat(1.0), "b": chain((9.0, 5.0), repeat(2.0))}, ENDLESS)
+    assert len(found["a"].warmup_s) == len(found["b"].warmup_s) == 4
+
+
+def test_warm_up_ends_with_a_third_of_the_budget_but_never_before_two_rounds(clocks: dict[int, FakeClock]) -> None:
+    found, _ = run(clocks, {"a": noise(10.0, 20.0)}, Policy(max_seconds=90.0))
+    assert len(found["a"].warmup_s) == 2  # 10 + 20 = 30
+    found, _ = run(clocks, {"a": noise(100.0, 200.0)}, Policy(max_seconds=90.0))
+    assert len(found["a"].warmup_s) == 2
+
+
+@pytest.mark.parametrize(
+    ("durations", "policy", "samples", "stopped_by"),
+    [
+        (repeat(1.0), ENDLESS, 8, "target"),
+        (repeat(1.0), Policy(min_rounds=20, max_seconds=1e9), 20, "target"),
+        (noise(1.0, 1.019), ENDLESS, 8, "target"),  # half of 0.019 over 1.0095 is under 1 %
+        (noise(1.0, 1.021), Policy(max_rounds=40, max_seconds=1e9), 40, "rounds"),
+        (noise(1.0, 1.019), Policy(target_half_width=0.009, max_rounds=12, max_seconds=1e9), 12, "rounds"),
+        (noise(), Policy(max_seconds=28.0), 16, "seconds"),  # 9 s of warm-up, then 6 s a block: 27 s is not enough
+    ],
+)
+def test_when_sampling_stops(
+    clocks: dict[int, FakeClock], durations: Iterable[float], policy: Policy, samples: int, stopped_by: str
+) -> None:
+    found, _ = run(clocks, {"a": durations}, policy)
+    assert (len(found["a"].times_s), found["a"].stopped_by) == (samples, stopped_by)
+
+
+def test_a_task_that_is_known_well_enough_drops_out(clocks: dict[int, FakeClock]) -> None:
+    policy = Policy(max_rounds=20, max_seconds=1e9)
+    found, clock = run(clocks, {"a": repeat(1.0), "b": noise()}, policy)
+    assert (len(found["a"].times_s), found["a"].stopped_by) == (8, "target")
+    assert (len(found["b"].times_s), found["b"].stopped_by) == (20, "rounds")
+    order = "".join(word for word in clock.log if word in "ab")
+    assert order.endswith("ba" + "b" * 12)
+
+
+def test_parts_sum_to_the_whole(clocks: dict[int, FakeClock]) -> None:
+    clock = clocks[threading.get_ident()] = FakeClock()
+
+    def run_parts(timeline: Timeline) -> None:
+        clock.now += 0.5  # before any part is entered it is the norm's
+        timeline.enter("qkv", "forward")
+        clock.now += 2.0
+        timeline.enter("all_gather", "forward")
+        clock.now += 4.0
+        timeline.enter("qkv", "forward")  # again: adds to the first
+        clock.now += 1.0
+        timeline.enter("qkv", "backward")
+        clock.now += 8.0
+
+    tasks = [
+        Task(name="parts", run=run_parts, reset=lambda: None, marks_parts=True),
+        Task(name="full", run=run_parts, reset=lambda: None),
+    ]
+    found = measure(tasks, clock=clock, ranks=Alone(clock), policy=ENDLESS)
+    parts = {(part.part, part.direction): part.times_s for part in found["parts"].parts}
+    assert {label: set(times) for label, times in parts.items()} == {
+        ("norm", "forward"): {(0.5,)},
+        ("qkv", "forward"): {(3.0,)},
+        ("all_gather", "forward"): {(4.0,)},
+        ("qkv", "backward"): {(8.0,)},
+    }
+    assert found["full"].parts == ()
+    for label, times in parts.items():
+        assert len(times) == len(found["parts"].times_s), label
+    sums = np.sum([np.array(times) for times in parts.values()], axis=0)
+    assert np.array(found["parts"].times_s) == pytest.approx(sums)
+
+
+def test_an_unwatched_pass_is_marked_at_its_ends_only() -> None:
+    clock = FakeClock()
+    recorder = Recorder(clock, watching=False)
+    recorder.enter("qkv", "forward")
+    clock.now += 1.0
+    recorder.stop()
+    assert clock.log == ["mark", "mark"]
+    assert (recorder.lap().total_s, recorder.lap().parts_s) == (1.0, {})
+
+
+def on_ranks(
+    clocks: dict[int, FakeClock], by_rank: list[dict[str, Callable[[], Iterable[float]]]], policy: Policy
+) -> list[dict[str, Samples]]:
+    """What every rank of a world of threads gets, each with durations of its own."""
+    size = len(by_rank)
+    meet, board = threading.Barrier(size, timeout=20), [None] * size
+
+    def work(rank: int) -> dict[str, Samples]:
+        clock = clocks[threading.get_ident()] = FakeClock()
+        ranks: Ranks = ThreadRanks(rank, size, meet, board)
+        tasks = [task(name, clock, durations()) for name, durations in by_rank[rank].items()]
+        try:
+            return measure(tasks, clock=clock, ranks=ranks, policy=policy)
+        except BaseException:
+            meet.abort()
+            raise
+
+    with ThreadPoolExecutor(size) as pool:
+        return list(pool.map(work, range(size)))
+
+
+def test_a_steady_rank_does_not_stop_a_noisy_one(clocks: dict[int, FakeClock]) -> None:
+    policy = Policy(max_rounds=12, max_seconds=1e9)
+    steady, noisy = {"a": lambda: repeat(1.0)}, {"a": lambda: noise(2.0, 4.0)}
+    for by_rank in ([steady, noisy], [noisy, steady]):
+        found = on_ranks(clocks, by_rank, policy)  # type: ignore[arg-type]
+        assert (len(found[0]["a"].times_s), found[0]["a"].stopped_by) == (12, "rounds")
+    # A noisy rank that is never the slowest does not keep the others: the maximum is what is steady.
+    hidden = on_ranks(clocks, [{"a": lambda: repeat(9.0)}, {"a": lambda: noise(2.0, 4.0)}], policy)
+    assert (len(hidden[0]["a"].times_s), hidden[0]["a"].stopped_by) == (8, "target")
+
+
+def test_every_rank_gets_the_same_samples_and_decisions(clocks: dict[int, FakeClock]) -> None:
+    """Rank 1's clock has passed the budget long before rank 0's: rank 0's verdict holds, or they would part."""
+    fast = {"a": lambda: repeat(1.0), "b": lambda: noise(1.0, 2.0)}
+    slow = {"a": lambda: repeat(50.0), "b": lambda: noise(100.0, 200.0)}
+    for by_rank, stopped_by in (([fast, slow], "rounds"), ([slow, fast], "seconds")):
+        found = on_ranks(clocks, by_rank, Policy(max_rounds=16, max_seconds=1000.0))  # type: ignore[arg-type]
+        assert found[0] == found[1]
+        assert found[0]["b"].stopped_by == stopped_by
+    by_rank_0, by_rank_1 = zip(*found[0]["a"].times_s, strict=True)
+    assert set(by_rank_0) == {50.0}
+    assert set(by_rank_1) == {1.0}

@@ -1,0 +1,156 @@
+"""Figures are drawn from whatever the frames hold, parse as XML, and never interpret a name."""
+
+import xml.etree.ElementTree as ET
+from dataclasses import replace
+from html import escape
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from analysis.drawing import MAX_LABEL, PAGE_COLOURS, Chart, inline_svg, label, save, svg
+from analysis.load import Run
+from analysis.plots import MAX_SCENARIOS, PART_STYLES, STRATEGY_STYLES, charts, error_chart, scaling_chart
+from analysis.tables import parts_frame, scaling_frame
+from bench.harness.parts import WHOLES
+from tests.unit.record_factory import TOY, FixedTheory, compute_only, header, planned, result, scaling_run, write_run
+from tp.case import STRATEGIES
+from tp.plan.ops import PARTS
+
+pytestmark = pytest.mark.unit
+
+NAMES = ["measured-against-predicted", "time-against-tp", "error-by-part"]
+TEXT = "{http://www.w3.org/2000/svg}text"
+HOSTILE = r"</text><script>alert(1)</script> $\frac{$ & 'x' " "\x07"
+
+
+def draw(*runs: Run) -> dict[str, Chart]:
+    parts = parts_frame(runs)
+    return {chart.name: chart for chart in charts(parts, scaling_frame(parts))}
+
+
+def scaling(run: Run) -> pd.DataFrame:
+    return scaling_frame(parts_frame([run]))
+
+
+@pytest.fixture(scope="module")
+def drawn(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Chart]:
+    return draw(scaling_run(tmp_path_factory.mktemp("run") / "r.jsonl", {1: 8e-3, 2: 5e-3, 4: 4e-3}))
+
+
+def words(chart: Chart) -> str:
+    return " ".join("".join(text.itertext()) for text in ET.fromstring(svg(chart)).iter(TEXT))
+
+
+def test_every_figure_is_drawn_and_says_what_it_shows(drawn: dict[str, Chart]) -> None:
+    assert list(drawn) == NAMES
+    for chart in drawn.values():
+        root = ET.fromstring(svg(chart))
+        assert root.get("role") == "img" and root.get("aria-label") == chart.alternative
+        assert len(chart.alternative.split()) > 10
+
+
+def test_the_text_tells_the_figures_own_numbers(drawn: dict[str, Chart]) -> None:
+    assert "8.00 ms at TP 1, 4.00 ms at TP 4." in drawn["time-against-tp"].alternative
+    assert "of 3 cases" in drawn["measured-against-predicted"].alternative
+    assert "over 3 cases" in drawn["error-by-part"].alternative
+
+
+def test_the_same_records_give_the_same_bytes(tmp_path: Path) -> None:
+    run = scaling_run(tmp_path / "r.jsonl", {1: 8e-3, 2: 5e-3})
+    first, second = ({name: svg(chart) for name, chart in draw(run).items()} for _ in range(2))
+    assert first == second
+
+
+def test_figures_are_saved_as_svg_and_png(drawn: dict[str, Chart], tmp_path: Path) -> None:
+    save(drawn["error-by-part"], tmp_path)
+    assert ET.parse(tmp_path / "error-by-part.svg").getroot().tag.endswith("svg")
+    assert (tmp_path / "error-by-part.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_figures_on_one_page_share_no_id_and_take_its_colours(drawn: dict[str, Chart]) -> None:
+    seen: set[str] = set()
+    for chart in drawn.values():
+        text = inline_svg(chart)
+        ids = {node.get("id") for node in ET.fromstring(text).iter()} - {None}
+        assert ids and not ids & seen
+        seen |= {str(name) for name in ids}
+        assert "currentColor" in text and not any(stand_in in text for stand_in in PAGE_COLOURS)
+        assert "<style" not in text
+        references = {part.split(")")[0] for part in text.split("url(#")[1:]}
+        references |= {part.split('"')[0] for part in text.split('href="#')[1:]}
+        assert references <= ids
+
+
+def test_a_name_is_drawn_as_it_is(tmp_path: Path) -> None:
+    run = scaling_run(tmp_path / "h.jsonl", {1: 8e-3, 2: 5e-3}, model=replace(TOY, name=HOSTILE))
+    chart = draw(run)["time-against-tp"]
+    assert label(HOSTILE) in words(chart)
+    for text in (svg(chart), inline_svg(chart)):
+        assert "<script" not in text
+        ET.fromstring(text)
+    save(chart, tmp_path)
+
+
+@given(st.text())
+def test_a_label_is_a_short_line_that_xml_can_hold(name: str) -> None:
+    drawn_name = label(name)
+    assert len(drawn_name) <= MAX_LABEL and "\n" not in drawn_name
+    assert ET.fromstring(f"<t>{escape(drawn_name)}</t>").text == (drawn_name or None)
+
+
+def test_missing_estimates_leave_only_what_was_measured(tmp_path: Path) -> None:
+    plans = [planned(tp=1), planned(tp=2)]
+    run = write_run(tmp_path / "n.jsonl", header(), *plans, *map(result, plans))
+    assert list(draw(run)) == ["time-against-tp"]
+    text = words(draw(run)["time-against-tp"])
+    assert "compute, measured" in text and "predicted" not in text
+
+
+def test_a_total_that_leaves_out_parts_is_marked(tmp_path: Path) -> None:
+    plans = [planned(FixedTheory(speaks_of=compute_only), tp=tp) for tp in (1, 2)]
+    run = write_run(tmp_path / "p.jsonl", header(), *plans, *map(result, plans))
+    text = words(draw(run)["time-against-tp"])
+    assert "some parts not predicted" in text and "communication, predicted" not in text
+
+
+@pytest.mark.parametrize("totals", [{1: 8e-3}, {4: 8e-3}])
+def test_one_degree_is_enough(tmp_path: Path, totals: dict[int, float]) -> None:
+    assert list(draw(scaling_run(tmp_path / "1.jsonl", totals))) == NAMES
+
+
+def test_nothing_measured_is_nothing_drawn(tmp_path: Path) -> None:
+    plan = planned(FixedTheory())
+    assert draw(write_run(tmp_path / "0.jsonl", header())) == {}
+    assert draw(write_run(tmp_path / "f.jsonl", header(), plan, result(plan, status="failed", timed=False))) == {}
+
+
+def test_times_that_are_not_comparable_have_no_error_drawn(tmp_path: Path) -> None:
+    plan = planned(FixedTheory())
+    run = write_run(tmp_path / "o.jsonl", header(oversubscribed="8 ranks share 4 cores"), plan, result(plan))
+    assert error_chart(parts_frame([run])) is None
+
+
+def test_many_workloads_are_cut_short_and_it_is_said(tmp_path: Path) -> None:
+    plans = [planned(tp=tp, seq=8 * (i + 1)) for i in range(MAX_SCENARIOS + 2) for tp in (1, 2)]
+    run = write_run(tmp_path / "m.jsonl", header(), *plans, *map(result, plans))
+    chart = scaling_chart(scaling(run))
+    assert chart is not None and chart.alternative.endswith("The other 2 stand in the table.")
+    assert len(chart.figure.subfigs) == MAX_SCENARIOS
+
+
+def test_wide_errors_are_drawn_on_a_logarithmic_axis(tmp_path: Path) -> None:
+    for seconds, scale in ((1e-3, "linear"), (1.0, "symlog")):
+        plan = planned(FixedTheory(seconds=seconds))
+        chart = error_chart(parts_frame([write_run(tmp_path / f"{scale}.jsonl", header(), plan, result(plan))]))
+        assert chart is not None and chart.figure.axes[0].get_xscale() == scale
+
+
+def test_no_two_parts_and_no_two_strategies_look_alike() -> None:
+    assert set(PART_STYLES) == {*PARTS, *WHOLES} - {"serial"}
+    for styles in (list(PART_STYLES.values()), list(STRATEGY_STYLES)):
+        markers = [marker for marker, _ in styles]
+        assert len(set(markers)) == len(markers)
+    assert len(STRATEGY_STYLES) >= len(STRATEGIES)

@@ -1,0 +1,110 @@
+"""The verdict: what was measured in one sentence, which way it points, and what limits it."""
+
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from analysis.tables import parts_frame, scaling_frame
+from analysis.verdict import Verdict, judge
+from bench.harness.records import CaseResult, Planned
+from tests.unit.record_factory import SPREAD, header, planned, result, scaling_run, write_run
+from tp.case import Strategy
+
+pytestmark = pytest.mark.unit
+
+
+def verdict_of(path: Path, totals_s: dict[int, float]) -> Verdict:
+    frame = scaling_frame(parts_frame([scaling_run(path, totals_s)]))
+    return judge(frame, num_cases=len(totals_s), num_ops=0)
+
+
+@pytest.mark.parametrize(
+    ("totals", "answer"),
+    [
+        ({1: 8e-3, 2: 5e-3}, "TP 2 pays for toy attention prefill, batch 1, seq 16, fp32: allreduce takes 5.00 ms"),
+        ({1: 5e-3, 2: 8e-3}, "TP 2 is slower for toy attention prefill"),
+        ({1: 5e-3, 2: 5e-3}, "TP 2 makes no measurable difference for toy attention prefill"),
+        ({1: 8e-3, 2: 5e-3, 4: 9e-3}, "; TP 2 is faster, 5.00 ms with allreduce."),
+        ({1: 8e-3}, "no larger degree was measured beside TP 1"),
+        ({2: 8e-3}, "no TP 1 was measured beside TP 2"),
+    ],
+)
+def test_the_verdict_says_what_was_measured(tmp_path: Path, totals: dict[int, float], answer: str) -> None:
+    assert answer in verdict_of(tmp_path / "v.jsonl", totals).headline
+
+
+def test_the_verdict_tells_speed_and_efficiency(tmp_path: Path) -> None:
+    headline = verdict_of(tmp_path / "v.jsonl", {1: 8e-3, 4: 4e-3}).headline
+    assert "takes 4.00 ms a pass against 8.00 ms at TP 1 (2.00 x the speed, 50.0 % efficiency)" in headline
+    # Compute takes 3 ms of the 4 and would take 2 ms if it divided; both losses are 1 ms.
+    assert "1.00 ms beyond" in headline
+
+
+@pytest.mark.parametrize(
+    ("compute_s", "limit"),
+    [
+        (2.1e-3, "communication and waiting limit it, 1.90 ms"),
+        (3.9e-3, "compute that does not divide evenly limits it, 1.90 ms"),
+    ],
+)
+def test_the_verdict_names_the_greater_loss(tmp_path: Path, compute_s: float, limit: str) -> None:
+    plans = [planned(tp=1), planned(tp=4)]
+    results = [result(plans[0], total_s=8e-3), result(plans[1], total_s=4e-3, compute_s=compute_s)]
+    frame = scaling_frame(parts_frame([write_run(tmp_path / "l.jsonl", header(), *plans, *results)]))
+    assert limit in judge(frame, num_cases=2, num_ops=0).headline
+
+
+def test_the_verdict_takes_the_fastest_strategy(tmp_path: Path) -> None:
+    totals: dict[Strategy, tuple[float, float]] = {"allreduce": (8e-3, 6e-3), "sequence": (8e-3, 5e-3)}
+    lines: list[Planned | CaseResult] = []
+    for strategy, by_degree in totals.items():
+        for tp, total_s in zip((1, 2), by_degree, strict=True):
+            plan = planned(strategy=strategy, tp=tp)
+            lines += [plan, result(plan, total_s=total_s)]
+    frame = scaling_frame(parts_frame([write_run(tmp_path / "b.jsonl", header(), *lines)]))
+    headline = judge(frame, num_cases=4, num_ops=0).headline
+    assert "sequence, the fastest of 2 strategies, takes 5.00 ms a pass" in headline
+
+
+def test_several_workloads_are_summed_up_in_one_sentence(tmp_path: Path) -> None:
+    lines: list[Planned | CaseResult] = []
+    for seq, totals in ((8, (8e-3, 5e-3)), (16, (8e-3, 16e-3))):
+        for tp, total_s in zip((1, 2), totals, strict=True):
+            plan = planned(tp=tp, seq=seq)
+            lines += [plan, result(plan, total_s=total_s)]
+    frame = scaling_frame(parts_frame([write_run(tmp_path / "w.jsonl", header(), *lines)]))
+    verdict = judge(frame, num_cases=4, num_ops=0)
+    assert verdict.headline.startswith("At TP 2 splitting pays in 1 and is slower in 1 of 2 workloads: ")
+    assert "at 0.500 to 1.60 x the speed of TP 1" in verdict.headline
+    assert len(verdict.details) == 2
+
+
+SECONDS = st.floats(min_value=1e-5, max_value=1.0)
+
+
+@settings(max_examples=25, deadline=None)
+@given(at_one=SECONDS, at_two=SECONDS)
+def test_faster_and_slower_need_intervals_that_are_apart(
+    tmp_path_factory: pytest.TempPathFactory, at_one: float, at_two: float
+) -> None:
+    headline = verdict_of(tmp_path_factory.mktemp("v") / "v.jsonl", {1: at_one, 2: at_two}).headline
+    if at_two < at_one * (1 - 2.5 * SPREAD):
+        assert headline.startswith("TP 2 pays")
+    elif at_two > at_one * (1 + 2.5 * SPREAD):
+        assert headline.startswith("TP 2 is slower")
+    elif abs(at_two / at_one - 1) < SPREAD:
+        assert headline.startswith("TP 2 makes no measurable difference")
+    assert "\n" not in headline and headline.endswith(".")
+
+
+def test_comparable_times_count_before_others(tmp_path: Path) -> None:
+    fair, unfair = planned(tp=1), planned(tp=2)
+    fast = planned(tp=4)
+    runs = [
+        write_run(tmp_path / "a.jsonl", header(), fair, fast, result(fair, total_s=8e-3), result(fast, total_s=6e-3)),
+        write_run(tmp_path / "b.jsonl", header(oversubscribed="x"), unfair, result(unfair, total_s=1e-3)),
+    ]
+    headline = judge(scaling_frame(parts_frame(runs)), num_cases=3, num_ops=0).headline
+    assert headline.startswith("TP 4 pays") and "TP 2" not in headline

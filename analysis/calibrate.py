@@ -22,13 +22,15 @@ def fit_runs(paths: Sequence[Path], *, hardware: str | None) -> Calibration:
 
     ConfigError when they hold no op timed alone, too few of a kind, or come from different machines.
     """
-    runs = load_runs(paths)
+    # One rank may have measured the products and two the collectives; the machine must be the same.
+    runs = load_runs(paths, mixed=True)
+    _require_comparable(runs)
     table = ops_table(runs)
     if table.empty:
         raise ConfigError(f"{paths[0]}: holds no op timed alone; run bench/gemm.py and bench/collectives.py first")
     return Calibration(
         schema_version=CALIBRATION_VERSION,
-        hardware=hardware or _hardware(runs),
+        hardware=hardware or _device_name(runs),
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         sources=tuple(str(path) for path in paths),
         gemm=_fit_kind(table, "gemm", fit_gemm),
@@ -56,7 +58,16 @@ def _fit_kind(table: pd.DataFrame, kind: str, fit: Callable[..., C]) -> dict[str
     return curves
 
 
-def _hardware(runs: Sequence[Run]) -> str:
+def _require_comparable(runs: Sequence[Run]) -> None:
+    for run in runs:
+        for header in run.headers:
+            if header.oversubscribed is not None:
+                raise ConfigError(
+                    f"{run.path}: its times are not comparable ({header.oversubscribed}); measure with fewer ranks"
+                )
+
+
+def _device_name(runs: Sequence[Run]) -> str:
     names = {header.hardware.device.name for run in runs for header in run.headers}
     if len(names) > 1:
         raise ConfigError(f"records of different hardware ({', '.join(sorted(names))}); calibrate one at a time")

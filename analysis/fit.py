@@ -92,8 +92,7 @@ def fit_size(rows: Rows, sizes: Sizes, *, name: str) -> SizeCurve:
     """Two regimes and what they leave over at the measured sizes; ConfigError when the rows do not allow it."""
 
     def fit(part: Rows) -> SizeCurve:
-        ordered = part[np.argsort(part[:, 1])]
-        size, seconds = ordered[:, 1], ordered[:, 2]
+        size, seconds = _one_time_a_size(part)
         per_byte = seconds[-1] / size[-1]
         start = [seconds[0], max(seconds[0] * 4, seconds[-1] * 0.05), 4 * per_byte, per_byte]
         p = _least_squares(lambda p: regime_seconds(size, p), seconds, start)
@@ -120,9 +119,11 @@ def _validated(
     rows: Rows, sizes: Sizes, fit: Callable[[Rows], C], predict: Callable[[C, Rows], Array], *, name: str
 ) -> tuple[C, Fit]:
     """The curve of all rows, and its description with errors from folds that did not see the rows they judge."""
-    _require_usable(rows, name)
+    _require_usable(rows, sizes, name)
     held_out = np.empty(len(rows))
-    folds = np.arange(len(rows)) % min(FOLDS, len(rows))
+    # By size, not by row: a second measurement of a size would tell what the first one was.
+    _, size_number = np.unique(sizes, axis=0, return_inverse=True)
+    folds = size_number % FOLDS
     for fold in np.unique(folds):
         kept_out = folds == fold
         held_out[kept_out] = np.log(predict(fit(rows[~kept_out]), rows[kept_out]) / rows[kept_out, 2])
@@ -145,13 +146,20 @@ def conformal_quantile(errors: Array) -> float:
     return float(np.sort(errors)[rank - 1])
 
 
-def _require_usable(rows: Rows, name: str) -> None:
+def _one_time_a_size(rows: Rows) -> tuple[Array, Array]:
+    """The sizes in bytes, ascending, and the geometric mean of the times of each."""
+    size, number = np.unique(rows[:, 1], return_inverse=True)
+    logs = np.bincount(number, weights=np.log(rows[:, 2])) / np.bincount(number)
+    return size, np.exp(logs)
+
+
+def _require_usable(rows: Rows, sizes: Sizes, name: str) -> None:
     if len(rows) < MIN_ROWS:
         raise ConfigError(f"{name}: {len(rows)} rows are too few to fit; measure at least {MIN_ROWS} sizes")
     if not np.all(np.isfinite(rows)) or np.any(rows[:, 2] <= 0):
         raise ConfigError(f"{name}: a time that is not a positive number; leave such rows out")
-    if np.ptp(np.log(rows[:, 1])) == 0:
-        raise ConfigError(f"{name}: all rows have the same size; measure several")
+    if len(np.unique(sizes, axis=0)) < MIN_ROWS:
+        raise ConfigError(f"{name}: the rows have only a few sizes; measure at least {MIN_ROWS} different ones")
 
 
 def _least_squares(

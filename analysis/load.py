@@ -1,6 +1,6 @@
 """Record files and published tables, as they come in: runs, and flat tables of their rows."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Final
@@ -20,7 +20,13 @@ from tp.plan.ops import Collective, Op
 OP_COLUMNS: Final = ("op", "key", "sizes", "flops", "bytes", "time_s")
 
 # Metadata that must agree before the cases of two runs may stand in one table.
-CHECKED: Final = ("world", "num_nodes", "backend", "oversubscribed")
+CHECKED: Final[dict[str, Callable[[Header], object]]] = {
+    "hardware": lambda header: header.hardware.device.name,
+    "world": lambda header: header.world,
+    "num_nodes": lambda header: header.num_nodes,
+    "backend": lambda header: header.backend,
+    "oversubscribed": lambda header: header.oversubscribed,
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,8 +89,8 @@ def load_runs(paths: Sequence[Path], *, mixed: bool = False) -> list[Run]:
     headers = [(run.path, header) for run in runs for header in run.headers]
     first_path, first = headers[0]
     for path, header in headers[1:]:
-        for field in CHECKED:
-            ours, theirs = getattr(first, field), getattr(header, field)
+        for field, read in CHECKED.items():
+            ours, theirs = read(first), read(header)
             if ours != theirs and not mixed:
                 raise ConfigError(
                     f"{path}: {field} is {theirs!r} but {first_path} has {ours!r}; report them apart, or add --mixed"

@@ -95,6 +95,8 @@ class Link:
     source: str
     num_lanes: int | None = None
     """NVLink links or PCIe lanes of one device."""
+    reduces_in_switch: bool = False
+    """Whether a switch between the devices adds up what they send (NVLink SHARP, from NVLink 4 on)."""
     lane_bytes_per_s: float | None = None
     """One-way line rate of one of them; with `num_lanes`, the arithmetic that the rate is held against."""
     doubt: str | None = None

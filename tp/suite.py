@@ -38,6 +38,13 @@ class Suite:
             for value in getattr(self, field):
                 if value < 1:
                     raise ValueError(f"{field} holds {value}; sizes are at least 1")
+        for field in ("model", "tp", "strategy", "phase", "batch", "seq", "context"):
+            values = getattr(self, field)
+            if len(set(values)) < len(values):
+                raise ValueError(f"{field} names a value twice; name it once")
+        for field in ("strategy", "phase", "batch"):
+            if not getattr(self, field):
+                raise ValueError(f"{field} is empty; leave it out for the default")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

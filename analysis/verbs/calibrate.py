@@ -13,6 +13,7 @@ from tp.cost.calibrated import Calibration
 from tp.cost.curves import AttentionCurve, GemmCurve, SizeCurve
 from tp.errors import ConfigError
 from tp.flags import parse_flags
+from tp.probe import resolve_node
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -22,7 +23,7 @@ class CalibrateFlags:
     inputs: Inputs = ()
     """Record files."""
     hardware: str = ""
-    """What to call the machine (default: what the records call it)."""
+    """What was measured, a name of configs/hardware or a TOML file (default: what the records say)."""
     out: str = ""
     """Calibration file to write."""
 
@@ -33,7 +34,10 @@ def calibrate(args: Sequence[str]) -> None:
     if not flags.inputs:
         raise ConfigError("analysis calibrate: no record file given; name those of bench/gemm.py and collectives.py")
     require(flags.out, "--out", "the file to write")
-    calibration = fit_runs([Path(name) for name in flags.inputs], hardware=flags.hardware or None)
+    calibration = fit_runs(
+        [Path(name) for name in flags.inputs],
+        hardware=resolve_node(flags.hardware).device.name if flags.hardware else None,
+    )
     write_calibration(calibration, Path(flags.out))
     console = make_console()
     console.print(_fits(calibration))

@@ -74,7 +74,9 @@ def predict(args: Sequence[str]) -> None:
 
 
 def _theory(flags: PredictFlags, node: Node, link: Link) -> Theory:
-    calibration = load_calibration(Path(flags.calibration)) if flags.calibration else None
+    calibration = None
+    if flags.calibration:
+        calibration = load_calibration(Path(flags.calibration), device=node.device.name)
     known = {theory.name: theory for theory in make_theories(node=node, link=link, calibration=calibration)}
     name = choice(flags.theory, THEORIES, flag="--theory") if flags.theory else list(known)[-1]
     if name not in known:
@@ -101,9 +103,10 @@ def _suite(flags: PredictFlags) -> Suite:
 def _print_article(console: Console, model: ModelShape) -> None:
     ratio = article_ratio(model)
     console.print(
-        f"{model.name} at one head a rank (tp {ratio.tp}): {significant(ratio.multi_head)} FLOP a byte with "
-        f"multi-head attention, as the article has it ({significant(ratio.grouped)} with its {model.num_kv_heads} kv "
-        f"heads);\nthe article's A100 then needs {format_rate(ratio.needed_bytes_per_s)} in, and as much out",
+        f"{model.name} at one head a rank (tp {ratio.tp}): {significant(ratio.multi_head)} FLOP a byte with multi-head "
+        f"attention, as the article has it;\nof use with its {model.num_kv_heads} kv heads: "
+        f"{significant(ratio.grouped)}. The article's A100 then needs {format_rate(ratio.needed_bytes_per_s)} in, and "
+        f"as much out.",
         markup=False,
     )
     table = Table(title="largest useful degree", title_justify="left", box=None, pad_edge=False)
@@ -130,15 +133,18 @@ def _print_predictions(console: Console, predictions: Sequence[Prediction], node
     rate = "rate unknown" if link.one_way_bytes_per_s is None else f"{format_rate(link.one_way_bytes_per_s)} one way"
     console.print(f"{node.name} over {link.name} ({rate})", markup=False)
     shown = Table(box=None, pad_edge=False)
-    for heading in ("case", "compute", "communication", "total", "90 % interval"):
-        shown.add_column(heading, justify="left" if heading == "case" else "right")
+    shown.add_column("case", no_wrap=True)
+    for heading in ("compute", "communication", "total", "90 % interval"):
+        shown.add_column(heading, justify="right")
     for prediction in predictions:
         if prediction.estimate is None:
-            shown.add_row(prediction.key, escape(prediction.skip or ""))
             continue
         wholes = [prediction.estimate.part(name) for name in ("compute", "communication", "total")]
         shown.add_row(escape(prediction.key), *(_seconds(part.seconds) for part in wholes), _interval(wholes[-1]))
     console.print(shown)
+    for prediction in predictions:
+        if prediction.skip is not None:
+            console.print(f"{prediction.key}: cannot run, {prediction.skip}", markup=False)
 
 
 def _seconds(value: float | None) -> str:

@@ -82,7 +82,7 @@ def resolve_run(flags: RunFlags, *, name: str, resume: bool = False, dry_run: bo
         node=node,
         link=node.link(flags.link or None),
         calibration_path=flags.calibration or None,
-        calibration=load_calibration(Path(flags.calibration)) if flags.calibration else None,
+        calibration=load_calibration(Path(flags.calibration), device=node.device.name) if flags.calibration else None,
         timeout_s=positive_float(flags.timeout, flag="--timeout"),
         cold=not flags.warm,
         out=_out(flags.out, name, leads=launch.leads, resume=resume),

@@ -6,6 +6,7 @@ no launch is timed; nothing synchronises between the two.
 """
 
 import time
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final, Protocol
@@ -13,7 +14,7 @@ from typing import Any, Final, Protocol
 import torch
 import torch.distributed as dist
 
-from tp.plan.ops import Direction, Part
+from tp.plan.ops import COLLECTIVE_KINDS, Direction, Part
 
 # Long enough for the host to enqueue a forward and backward (some 100 launches, Python included, about 3 ms), in cycles
 # of a clock near 1.5 GHz.
@@ -35,6 +36,10 @@ class Clock(Protocol):
         """Wait until everything marked has happened."""
         ...
 
+    def passed(self, mark: Any) -> bool:
+        """Whether the device got to `mark` while the host was still handing out work."""
+        ...
+
     def seconds(self, start: Any, end: Any) -> float: ...
 
 
@@ -49,6 +54,9 @@ class HostClock:
 
     def settle(self) -> None:
         pass
+
+    def passed(self, mark: int) -> bool:
+        return False
 
     def seconds(self, start: int, end: int) -> float:
         return (end - start) / 1e9
@@ -78,8 +86,20 @@ class CudaClock:
     def settle(self) -> None:
         torch.cuda.synchronize(self._device)
 
+    def passed(self, mark: torch.cuda.Event) -> bool:
+        return bool(mark.query())
+
     def seconds(self, start: torch.cuda.Event, end: torch.cuda.Event) -> float:
         return float(start.elapsed_time(end)) / 1e3
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Span:
+    """A stretch of a pass: a compute part in one direction, or one call of a collective."""
+
+    part: Part
+    direction: Direction
+    call: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -87,7 +107,9 @@ class Lap:
     """One timed pass on one rank: the whole, and its parts where they were marked (they sum to the whole)."""
 
     total_s: float
-    parts_s: dict[tuple[Part, Direction], float]
+    parts_s: dict[Span, float]
+    host_bound: bool
+    """Whether the device had begun before the host had handed it everything."""
 
 
 class Recorder:
@@ -99,6 +121,7 @@ class Recorder:
         self._clock = clock
         self._labels: list[tuple[Part, Direction]] = [self.now]
         self._marks = [clock.mark()]
+        self._host_bound = False
 
     def enter(self, part: Part, direction: Direction) -> None:
         if self.watching:
@@ -109,15 +132,20 @@ class Recorder:
     def stop(self) -> None:
         """The pass is over."""
         self._marks.append(self._clock.mark())
+        self._host_bound = self._clock.passed(self._marks[0])
 
     def lap(self) -> Lap:
         """Wait for the pass and read it."""
         self._clock.settle()
-        parts: dict[tuple[Part, Direction], float] = {}
+        parts: dict[Span, float] = {}
+        calls: Counter[tuple[Part, Direction]] = Counter()
         for label, start, end in zip(self._labels, self._marks, self._marks[1:], strict=False):
-            parts[label] = parts.get(label, 0.0) + self._clock.seconds(start, end)
+            span = Span(part=label[0], direction=label[1], call=calls[label])
+            parts[span] = parts.get(span, 0.0) + self._clock.seconds(start, end)
+            # A compute part goes on after a collective inside it; a collective that comes again is another call.
+            calls[label] += label[0] in COLLECTIVE_KINDS
         total = self._clock.seconds(self._marks[0], self._marks[-1])
-        return Lap(total_s=total, parts_s=parts if self.watching else {})
+        return Lap(total_s=total, parts_s=parts if self.watching else {}, host_bound=self._host_bound)
 
 
 def make_clock(device: torch.device, *, cold: bool) -> Clock:

@@ -1,12 +1,13 @@
-"""Timing several things against each other: warm-up until stable, rounds in rotated order, a stop all ranks agree on.
+"""Timing several things against each other: warm-up until stable, rounds in changing order, a stop all ranks agree on.
 
-A round times every task once, each from a barrier, so that the machine's drift falls on all alike; each round starts
-one task further on. An iteration's time is the maximum over ranks. A task drops out when the 95 % interval of its
-median is narrow enough; the rest end with the cap on rounds or seconds, and the samples say which it was.
+A round times every task once, each from a barrier, so that the machine's drift falls on all alike; the order changes
+from round to round, so that no task always inherits the caches of the same other. An iteration's time is the maximum
+over ranks. Sampling ends when the 95 % interval of every task's median is narrow enough, or at the cap on rounds or
+seconds, and the samples say which it was.
 """
 
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final, Literal
 
@@ -55,35 +56,33 @@ def measure(tasks: Sequence[Task], *, clock: Clock, ranks: Ranks, policy: Policy
     """Time the tasks; every rank calls it with the same tasks in the same order and gets the same samples."""
     started = time.monotonic()
     warmups = _warm_up(tasks, clock=clock, ranks=ranks, deadline=started + policy.max_seconds / 3)
-    laps: dict[str, list[Lap]] = {task.name: [] for task in tasks}
-    times: dict[str, list[float]] = {task.name: [] for task in tasks}
-    stopped_by: dict[str, StoppedBy] = {}
-    active = list(tasks)
-    rounds = 0
-    while active:
-        block = [_round(active, rounds + i, clock=clock, ranks=ranks) for i in range(BLOCK)]
-        rounds += BLOCK
-        for done in block:
-            for name, lap in done.items():
-                laps[name].append(lap)
-        slowest = _slowest(active, block, ranks)
-        for task, added in zip(active, slowest.T, strict=True):
-            times[task.name].extend(added)
-        for task in active:
-            verdict = _verdict(times[task.name], rounds, time.monotonic() - started, policy)
-            agreed = _VERDICTS[ranks.decide(_VERDICTS.index(verdict))]
-            if agreed is not None:
-                stopped_by[task.name] = agreed
-        active = [task for task in active if task.name not in stopped_by]
-    return _collect(tasks, warmups, laps, stopped_by, ranks)
+    laps: list[dict[str, Lap]] = []
+    slowest = np.empty((0, len(tasks)))
+    while True:
+        block = [_round(tasks, len(laps) + i, clock=clock, ranks=ranks) for i in range(BLOCK)]
+        laps += block
+        slowest = np.concatenate((slowest, _slowest(tasks, block, ranks)))
+        known = [_known(times, policy) for times in slowest.T]
+        elapsed_s = time.monotonic() - started
+        ended = _VERDICTS[ranks.decide(_VERDICTS.index(_verdict(known, len(laps), elapsed_s, policy)))]
+        if ended is not None:
+            reasons: list[StoppedBy] = ["target" if enough else ended for enough in known]
+            return _collect(tasks, warmups, laps, reasons, ranks)
 
 
 _VERDICTS: Final[tuple[StoppedBy | None, ...]] = (None, "target", "rounds", "seconds")
 
 
-def _verdict(times_s: Sequence[float], rounds: int, elapsed_s: float, policy: Policy) -> StoppedBy | None:
-    """Whether a task has been timed enough, and why."""
-    if rounds >= policy.min_rounds and summarise(times_s).relative_half_width <= policy.target_half_width:
+def _known(times_s: NDArray[np.float64], policy: Policy) -> bool:
+    """Whether a task's median is known well enough."""
+    if len(times_s) < policy.min_rounds:
+        return False
+    return summarise(times_s.tolist()).relative_half_width <= policy.target_half_width
+
+
+def _verdict(known: Sequence[bool], rounds: int, elapsed_s: float, policy: Policy) -> StoppedBy | None:
+    """Why sampling ends now, if it does: all tasks go on together, so that drift falls on all of them."""
+    if all(known):
         return "target"
     if rounds >= policy.max_rounds:
         return "rounds"
@@ -105,9 +104,9 @@ def _warm_up(tasks: Sequence[Task], *, clock: Clock, ranks: Ranks, deadline: flo
 
 
 def _round(tasks: Sequence[Task], number: int, *, clock: Clock, ranks: Ranks) -> dict[str, Lap]:
-    """Every task once, beginning with another one each round."""
-    first = number % len(tasks)
-    return {task.name: _once(task, clock, ranks) for task in (*tasks[first:], *tasks[:first])}
+    """Every task once, in an order of the round's own that is the same on all ranks."""
+    order = np.random.default_rng(number).permutation(len(tasks))
+    return {tasks[i].name: _once(tasks[i], clock, ranks) for i in order}
 
 
 def _once(task: Task, clock: Clock, ranks: Ranks) -> Lap:
@@ -128,32 +127,33 @@ def _slowest(tasks: Sequence[Task], rounds: Sequence[dict[str, Lap]], ranks: Ran
 
 
 def _collect(
-    tasks: Iterable[Task],
+    tasks: Sequence[Task],
     warmups: Sequence[dict[str, Lap]],
-    laps: dict[str, list[Lap]],
-    stopped_by: dict[str, StoppedBy],
+    laps: Sequence[dict[str, Lap]],
+    reasons: Sequence[StoppedBy],
     ranks: Ranks,
 ) -> dict[str, Samples]:
     """Every rank's laps side by side, as they go into the record."""
     everyone = ranks.gather_objects((warmups, laps))
     collected = {}
-    for task in tasks:
+    for task, reason in zip(tasks, reasons, strict=True):
         warm = [[done[task.name] for done in theirs] for theirs, _ in everyone]
-        timed = [theirs[task.name] for _, theirs in everyone]
-        labels = list(timed[0][0].parts_s)
+        timed = [[done[task.name] for done in theirs] for _, theirs in everyone]
         collected[task.name] = Samples(
             task=task.name,
             warmup_s=_by_iteration([[lap.total_s for lap in rank] for rank in warm]),
             times_s=_by_iteration([[lap.total_s for lap in rank] for rank in timed]),
             parts=tuple(
                 PartTimes(
-                    part=part,
-                    direction=direction,
-                    times_s=_by_iteration([[lap.parts_s[part, direction] for lap in rank] for rank in timed]),
+                    part=span.part,
+                    direction=span.direction,
+                    call=span.call,
+                    times_s=_by_iteration([[lap.parts_s[span] for lap in rank] for rank in timed]),
                 )
-                for part, direction in labels
+                for span in timed[0][0].parts_s
             ),
-            stopped_by=stopped_by[task.name],
+            stopped_by=reason,
+            host_bound=max(sum(lap.host_bound for lap in rank) for rank in timed),
         )
     return collected
 

@@ -92,11 +92,13 @@ def attention_ops(ranges: Ranges, dtype: Dtype, *, count: int) -> list[Attention
     """`count` causal cores, forward and backward, and half as many of decode."""
     ops: list[AttentionCore] = []
     for number, (seq, heads) in enumerate(_spread(count, ranges.sequence, ranges.heads)):
-        head_dim, share = HEAD_DIMS[number % len(HEAD_DIMS)], SHARES[number % len(SHARES)]
+        batch, head_dim, share = 1 << number % 3, HEAD_DIMS[number // 3 % len(HEAD_DIMS)], SHARES[number % len(SHARES)]
         heads = _multiple(heads, share)
-        seq = min(_multiple(seq, 32), int(math.sqrt(ranges.max_attention_flops / (2 * heads * head_dim))))
+        # 2.5 times 2*b*s^2*a*d, the backward of a causal core, must stay under the cap.
+        longest = math.sqrt(ranges.max_attention_flops / (5 * batch * heads * head_dim))
+        seq = min(_multiple(seq, 32), max(32, int(longest)))
         for direction in ("forward", "backward"):
-            ops.append(_core(direction, 1 + number % 2, seq, seq, heads, share, head_dim, dtype))
+            ops.append(_core(direction, batch, seq, seq, heads, share, head_dim, dtype))
     for number, (context, heads) in enumerate(_spread(max(count // 2, 6), ranges.context, ranges.heads)):
         head_dim, share = HEAD_DIMS[number % len(HEAD_DIMS)], SHARES[number % len(SHARES)]
         ops.append(_core("forward", 2 ** (number % 5), 1, context, _multiple(heads, share), share, head_dim, dtype))

@@ -1,17 +1,19 @@
 """The flat rows of a case, one a part: measured beside estimated; the columns of parts.csv, which stay stable.
 
-How a sample becomes a part's time: directions add up; a compute part takes the slowest rank, as the block does. A
-collective takes the fastest, since the others' time holds their wait for the last to arrive (NVIDIA/nccl#460): the
-shortest is the transfer. The wholes (compute, communication, serial, total) are the maximum over ranks.
+How a sample becomes a part's time: a compute part takes the slowest rank, as the block does. A collective takes the
+fastest of its group, since the others' time holds their wait for the last to arrive (NVIDIA/nccl#460): the shortest
+is the transfer. Calls and directions add up; then the slowest rank or group counts. The wholes (compute,
+communication, serial, total) are the maximum over ranks.
 """
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
+from numpy.typing import NDArray
 
-from bench.harness.records import CaseResult, Header, Planned, Samples
+from bench.harness.records import CaseResult, Header, PartTimes, Planned
 from bench.harness.stats import Summary, summarise
 from tp.cost.theory import Estimate, PartEstimate, TheoryName
 from tp.plan.ops import COLLECTIVE_KINDS, Collective, Op, sum_bytes, sum_flops
@@ -68,7 +70,7 @@ def part_rows(
 ) -> list[PartRow]:
     """The rows of a case in the order parts, wholes; `theory` is by default the best that was written down."""
     estimate = choose_estimate(planned.estimates, theory)
-    summaries = dict(_summaries(result.samples))
+    summaries = dict(_summaries(result))
     names = [*dict.fromkeys(op.part for op in planned.ops), "compute", "communication", "serial", "total"]
     if not any(isinstance(op, Collective) for op in planned.ops):
         names.remove("communication")
@@ -82,19 +84,28 @@ def choose_estimate(estimates: Sequence[Estimate], theory: TheoryName | None) ->
     return next((by_name[name] for name in wanted if name in by_name), None)
 
 
-def _summaries(samples: Sequence[Samples]) -> Iterator[tuple[str, Summary]]:
-    by_task = {sample.task: sample for sample in samples}
+def _summaries(result: CaseResult) -> Iterator[tuple[str, Summary]]:
+    by_task = {sample.task: sample for sample in result.samples}
     for name, task in WHOLES.items():
         if task in by_task:
             yield name, summarise(np.array(by_task[task].times_s).max(axis=1).tolist())
     if "parts" not in by_task:
         return
-    by_part: dict[str, Any] = {}
+    by_part: dict[str, NDArray[np.float64]] = {}
     for times in by_task["parts"].parts:
-        by_part[times.part] = by_part.get(times.part, 0.0) + np.array(times.times_s)  # [iteration, rank]
-    for name, seconds in by_part.items():
-        over_ranks = seconds.min(axis=1) if name in COLLECTIVE_KINDS else seconds.max(axis=1)
-        yield name, summarise(over_ranks.tolist())
+        by_part[times.part] = by_part.get(times.part, 0.0) + _transfer_or_all(times, result.groups)
+    for name, by_rank in by_part.items():
+        yield name, summarise(by_rank.max(axis=1).tolist())
+
+
+def _transfer_or_all(times: PartTimes, groups: int) -> NDArray[np.float64]:
+    """[iteration, rank] of a compute part, which its ranks do for themselves; [iteration, group] of a collective."""
+    by_rank = np.array(times.times_s)
+    if times.part not in COLLECTIVE_KINDS:
+        return by_rank
+    # The ranks of a group are next to each other; its fastest one waited for nobody.
+    transfer: NDArray[np.float64] = by_rank.reshape(len(by_rank), groups, -1).min(axis=2)
+    return transfer
 
 
 def _row(

@@ -39,6 +39,8 @@ class PartTimes:
 
     part: Part
     direction: Direction
+    call: int = 0
+    """Which of the part's collectives in that direction; compute parts are one."""
     times_s: Times
 
 
@@ -51,6 +53,8 @@ class Samples:
     times_s: Times
     parts: tuple[PartTimes, ...]
     stopped_by: Literal["target", "rounds", "seconds"]
+    host_bound: int = 0
+    """Timed passes in which the device was waiting for the host, on the rank with the most: launches were timed."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -190,21 +194,18 @@ def finished_keys(path: Path) -> frozenset[str]:
 def read_lines(path: Path) -> Iterator[Header | Planned | CaseResult | OpResult]:
     """The lines of a record file, in order.
 
-    Raises ConfigError naming the line that cannot be read; a torn last line is left out, since a run that was
-    interrupted leaves one.
+    Raises ConfigError naming the line that cannot be read. What follows the last line feed is left out: an
+    interrupted run leaves such a torn line, and a resumed one sets it aside.
     """
     try:
-        texts = path.read_text(encoding="utf-8").split("\n")
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path}: cannot be read ({error})") from error
-    for number, text in enumerate(texts, start=1):
-        if not text:
-            continue
+        content = path.read_bytes()
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be read ({error.strerror})") from error
+    for number, text in enumerate(content.split(b"\n")[:-1], start=1):
         try:
             yield _LINE.validate_json(text)
         except ValidationError as error:
-            if number == len(texts):
-                return
             first = error.errors(include_url=False)[0]
             place = ".".join(str(part) for part in first["loc"])
-            raise ConfigError(f"{path}: line {number} is not a record ({place}: {first['msg']})") from error
+            detail = f"{place}: {first['msg']}" if place else first["msg"]
+            raise ConfigError(f"{path}: line {number} is not a record ({detail})") from error

@@ -44,7 +44,7 @@ def test_calibration_prices_the_block(records, tmp_path, capsys):
     out = tmp_path / "calibration.json"
     assert main(["calibrate", str(gemm), str(collectives), "--out", str(out)]) == 0
     assert "held-out error" in capsys.readouterr().out
-    calibration = load_calibration(out)
+    calibration = load_calibration(out, device=load_run(gemm).headers[0].hardware.device.name)
     assert {key.split("/")[1] for key in calibration.gemm} == {"nt", "nn", "tn"}
     assert "all_reduce/2/fp32" in calibration.collectives or "all_reduce/2/bf16" in calibration.collectives
     table = tmp_path / "prediction.csv"

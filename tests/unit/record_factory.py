@@ -59,6 +59,7 @@ class FixedTheory:
     """The same seconds for every op; silent where `speaks_of` says so."""
 
     name: TheoryName = "calibrated"
+    bounds: bool = True
     seconds: float = 1e-3
     width: float = 0.1
     speaks_of: Callable[[Op], bool] = lambda op: True
@@ -128,7 +129,7 @@ def result(
         written="2026-11-22T16:00:02.000+00:00",
         status=status,
         reason=reason,
-        groups=4 // plan.case.tp,
+        groups=max(4 // plan.case.tp, 1),
         checks=() if status == "skipped" else (check,),
         samples=samples(plan, total_s=total_s, compute_s=compute_s) if timed and status != "skipped" else (),
     )

@@ -84,8 +84,12 @@ def seconds(theory: Theory, op: Op) -> float:
         # Decode: 2 * (2*1024 + 2*4096*128) = 2,101,248 bytes
         ("h100-sxm", core(seq=1), 6.272382e-7),
         ("h100-sxm", elementwise(67_108_864), 2.003250e-5),
-        # 2 * 7/8 * 512 MiB at 450e9 one way, not 900e9
-        ("h100-sxm", collective("all_reduce", 8, 2**29), 2.087831e-3),
+        # Its switch reduces: 9/8 * 512 MiB at 450e9 one way, not 900e9; a ring's 2 * 7/8 would take 2.09 ms.
+        ("h100-sxm", collective("all_reduce", 8, 2**29), 1.342177e-3),
+        # On two ranks a ring sends less than the switch needs: 2 * 1/2, not 3/2.
+        ("h100-sxm", collective("all_reduce", 2, 2**29), 1.193046e-3),
+        # No reduction in the A100's switch: 2 * 7/8 * 512 MiB at 300e9
+        ("a100-sxm-80gb", collective("all_reduce", 8, 2**29), 3.131747e-3),
         ("h100-sxm", collective("all_gather", 8, 2**29), 1.043916e-3),
         ("a100-sxm-80gb", collective("reduce_scatter", 4, 2**29), 1.342177e-3),
     ],
@@ -140,12 +144,19 @@ class Priced:
     """A theory that has a price for each word, and for some none."""
 
     name: TheoryName = "calibrated"
+    bounds: bool = True
 
     def __init__(self, prices: dict[str, OpEstimate | None]) -> None:
         self.prices = prices
 
     def price(self, op: Op) -> OpEstimate | None:
         return self.prices.get(op.op)
+
+
+class Forecast(Priced):
+    """A theory whose prices are no bounds."""
+
+    bounds = False
 
 
 def test_a_plan_is_the_sum_of_its_parts() -> None:
@@ -176,6 +187,9 @@ def test_a_plan_is_the_sum_of_its_parts() -> None:
 def test_a_part_of_which_nothing_is_known_has_no_seconds() -> None:
     found = estimate_plan(small_plan(), Priced({"gemm": point(3.0)}))
     assert [found.part(name).seconds for name in ("norm", "communication", "qkv")] == [None, None, 3.0]
+    # A sum of bounds without some of its terms is still a bound; a forecast without some of them is none.
+    assert found.part("total").seconds == 6.0
+    assert estimate_plan(small_plan(), Forecast({"gemm": point(3.0)})).part("total").seconds is None
     # Nothing to send takes no time, which is not the same as an unknown one.
     alone = replace(small_plan(), ops=small_plan().compute)
     assert estimate_plan(alone, Priced({"gemm": point(3.0)})).part("communication").seconds == 0.0
@@ -267,7 +281,7 @@ def test_a_calibration_survives_its_file(
     kept = replace(CALIBRATION, collectives={"all_gather/2/bf16": curve}, gemm={"bf16/nn": replace(GEMM, startup_s=a)})
     path = tmp_path_factory.mktemp("calibration") / "c.json"
     path.write_text(to_json(kept, indent=2), encoding="utf-8")
-    assert load_calibration(path) == kept
+    assert load_calibration(path, device="mine") == kept
 
 
 @pytest.mark.parametrize(
@@ -287,7 +301,7 @@ def test_a_bad_calibration_is_one_line(tmp_path: Path, old: str, new: str, messa
     path = tmp_path / "c.json"
     path.write_text(text.replace(old, new, 1), encoding="utf-8")
     with pytest.raises(ConfigError) as caught:
-        load_calibration(path)
+        load_calibration(path, device="mine")
     assert str(caught.value).startswith(f"{path}: ")
     assert message in str(caught.value)
     assert "\n" not in str(caught.value)
@@ -295,4 +309,4 @@ def test_a_bad_calibration_is_one_line(tmp_path: Path, old: str, new: str, messa
 
 def test_no_calibration_file(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"absent\.json: no such file; make one with 'python -m analysis calibrate'$"):
-        load_calibration(tmp_path / "absent.json")
+        load_calibration(tmp_path / "absent.json", device="mine")

@@ -242,4 +242,7 @@ def test_a_time_that_is_none_is_refused(bad: float) -> None:
 def test_rows_of_one_size_are_refused() -> None:
     rows, sizes = gemm_rows(1, noise=0)
     same = np.repeat(rows, 8, axis=0)
-    assert refusal(same, np.repeat(sizes, 8, axis=0)) == "gemm bf16/nt: all rows have the same size; measure several"
+    assert (
+        refusal(same, np.repeat(sizes, 8, axis=0))
+        == "gemm bf16/nt: the rows have only a few sizes; measure at least 6 different ones"
+    )

@@ -27,6 +27,7 @@ class ArticleTheory:
     node: Node
     link: Link
     name: TheoryName = "article"
+    bounds: bool = False
 
     def price(self, op: Op) -> OpEstimate | None:
         if isinstance(op, Collective):

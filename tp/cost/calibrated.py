@@ -65,11 +65,16 @@ def _collective_key(kind: CollectiveKind, num_ranks: int, dtype: Dtype) -> str:
     return f"{kind}/{num_ranks}/{dtype}"
 
 
-def load_calibration(path: Path) -> Calibration:
-    """Read a calibration file; ConfigError when it is not one, or of another schema version."""
+def load_calibration(path: Path, *, device: str) -> Calibration:
+    """Read the calibration of `device`; ConfigError when the file is none, or that of another device."""
     if not path.is_file():
         raise ConfigError(f"--calibration {path}: no such file; make one with 'python -m analysis calibrate'")
-    return schema.load_json(path, Calibration)
+    calibration = schema.load_json(path, Calibration)
+    if calibration.hardware != device:
+        raise ConfigError(
+            f"--calibration {path}: is of {calibration.hardware}, not of {device}; calibrate that, or name --hardware"
+        )
+    return calibration
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,6 +83,7 @@ class CalibratedTheory:
 
     calibration: Calibration
     name: TheoryName = "calibrated"
+    bounds: bool = False
 
     def price(self, op: Op) -> OpEstimate | None:
         key, sizes = curve_key(op), curve_sizes(op)
@@ -114,7 +120,8 @@ class CalibratedTheory:
             return None
         nearest = min(measured, key=lambda n: abs(n - op.num_ranks))
         curve = self.calibration.collectives[_collective_key(op.kind, nearest, op.dtype)]
-        steps = (op.num_ranks - 1) / (nearest - 1)
+        # A ring's step count; a send has one step whatever the number of ranks.
+        steps = 1.0 if op.kind == "send_recv" else (op.num_ranks - 1) / (nearest - 1)
         share = bus_factor(op.kind, op.num_ranks) / bus_factor(op.kind, nearest)
         scaled = replace(
             curve,

@@ -17,11 +17,12 @@ class DatasheetTheory:
     node: Node
     link: Link
     name: TheoryName = "datasheet"
+    bounds: bool = True
 
     def price(self, op: Op) -> OpEstimate | None:
         if isinstance(op, Collective):
             rate = self.link.one_way_bytes_per_s
-            return None if rate is None else point(op.sent_bytes / rate)
+            return None if rate is None else point(self._least_sent(op) / rate)
         bounds = []
         peak = self.node.device.dense_peak(op.dtype)
         if peak is not None and op.flops > 0:
@@ -29,3 +30,12 @@ class DatasheetTheory:
         if self.node.device.memory_bytes_per_s is not None:
             bounds.append(op.moved_bytes / self.node.device.memory_bytes_per_s)
         return point(max(bounds)) if bounds else None
+
+    def _least_sent(self, op: Collective) -> float:
+        """Bytes a rank must send: a ring's, or where the switch reduces (NVLS), S (n+1)/n of an all-reduce if less.
+
+        The switch reads all S of a rank and hands back the rank's own share, S/n, which it sends once to all.
+        """
+        if op.kind == "all_reduce" and self.link.reduces_in_switch:
+            return min(op.sent_bytes, op.size_bytes * (op.num_ranks + 1) / op.num_ranks)
+        return op.sent_bytes

@@ -1,7 +1,7 @@
 """What a theory is, and the estimate of a plan under one: seconds for every part, with an interval."""
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final, Literal, Protocol, get_args
 
@@ -29,6 +29,11 @@ class Theory(Protocol):
     @property
     def name(self) -> TheoryName: ...
 
+    @property
+    def bounds(self) -> bool:
+        """Whether its prices are lower bounds, so that a sum without some of its ops is still one."""
+        ...
+
     def price(self, op: Op) -> OpEstimate | None:
         """None where the theory has nothing to say of the op."""
         ...
@@ -40,7 +45,7 @@ class PartEstimate:
 
     part: Part | Whole
     seconds: float | None
-    """None where the theory has nothing to say of any of its ops."""
+    """None where the theory leaves an op without a price, or a bound leaves all of them."""
     low_s: float | None
     high_s: float | None
     extrapolated: bool
@@ -74,7 +79,7 @@ def estimate_plan(plan: Plan, theory: Theory) -> Estimate:
     priced = [(op, theory.price(op)) for op in plan.ops]
 
     def total(name: Part | Whole, wanted: Callable[[Op], bool]) -> PartEstimate:
-        return _sum(name, [price for op, price in priced if wanted(op)])
+        return _sum(name, [price for op, price in priced if wanted(op)], bounds=theory.bounds)
 
     parts = [total(part, lambda op, part=part: op.part == part) for part in plan.parts]  # type: ignore[misc]
     return Estimate(
@@ -88,10 +93,9 @@ def estimate_plan(plan: Plan, theory: Theory) -> Estimate:
     )
 
 
-def _sum(name: Part | Whole, prices: Iterable[OpEstimate | None]) -> PartEstimate:
-    prices = list(prices)
+def _sum(name: Part | Whole, prices: Sequence[OpEstimate | None], *, bounds: bool) -> PartEstimate:
     known = [price for price in prices if price is not None]
-    if not known and prices:
+    if len(known) < len(prices) and not (bounds and known):
         return PartEstimate(part=name, seconds=None, low_s=None, high_s=None, extrapolated=False)
     return PartEstimate(
         part=name,

@@ -21,6 +21,7 @@ from tp.cost.curves import (
     attention_seconds,
     gemm_seconds,
     regime_seconds,
+    usual_error,
 )
 from tp.errors import ConfigError
 
@@ -127,12 +128,19 @@ def _validated(
     for fold in np.unique(folds):
         kept_out = folds == fold
         held_out[kept_out] = np.log(predict(fit(rows[~kept_out]), rows[kept_out]) / rows[kept_out, 2])
+    errors, log_sizes = np.abs(held_out), np.log(sizes)
+    others = [np.arange(len(rows)) != i for i in range(len(rows))]
+    usual = [usual_error(log_sizes[i], log_sizes[rest], errors[rest]) for i, rest in enumerate(others)]
     described = Fit(
         rows=len(rows),
         held_out_mape_percent=float(100 * np.mean(np.abs(np.expm1(held_out)))),
-        log_error_90=conformal_quantile(np.abs(held_out)),
+        log_error_90=conformal_quantile(errors),
         low=tuple(sizes.min(axis=0).tolist()),
         high=tuple(sizes.max(axis=0).tolist()),
+        log_sizes=tuple(tuple(row) for row in log_sizes.tolist()),
+        log_errors=tuple(errors.tolist()),
+        # Rows that are met exactly, as made-up ones may be, have no error to scale by.
+        scales_90=conformal_quantile(errors / np.array(usual)) if min(usual) > 0 else None,
     )
     return fit(rows), described
 

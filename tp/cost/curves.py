@@ -17,6 +17,9 @@ Array = NDArray[np.float64]
 RANGE_SLACK: Final = 1.25
 # An extrapolated point's interval is wider by this on a log scale; a convention until an error is measured there.
 EXTRAPOLATION_WIDENING: Final = 2.0
+# Rows that tell how far off a curve usually is near a point, and the weight of the overall mean beside theirs.
+NEIGHBOURS: Final = 8
+OVERALL_SHARE: Final = 0.3
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,6 +34,12 @@ class Fit:
     low: tuple[float, ...]
     """The smallest of each size among the rows."""
     high: tuple[float, ...]
+    log_sizes: tuple[tuple[float, ...], ...] = ()
+    """Logarithms of the sizes of every row."""
+    log_errors: tuple[float, ...] = ()
+    """How far off the curve was on each of them, unsigned, when it was kept out."""
+    scales_90: float | None = None
+    """90 % of the held-out rows are within so many times the error usual near them (`usual_error`)."""
 
     def estimate(self, seconds: float, sizes: tuple[float, ...]) -> OpEstimate:
         """A point on the curve with its interval, wider and marked where a size leaves the fitted range."""
@@ -38,8 +47,25 @@ class Fit:
             size < low / RANGE_SLACK or size > high * RANGE_SLACK
             for size, low, high in zip(sizes, self.low, self.high, strict=True)
         )
-        width = np.exp(self.log_error_90 * (EXTRAPOLATION_WIDENING if outside else 1.0))
+        width = np.exp(self._log_error_at(sizes) * (EXTRAPOLATION_WIDENING if outside else 1.0))
         return OpEstimate(seconds=seconds, low_s=seconds / width, high_s=seconds * width, extrapolated=outside)
+
+    def _log_error_at(self, sizes: tuple[float, ...]) -> float:
+        """What 90 % stay within near `sizes`; a size that is not finite has no neighbours."""
+        if self.scales_90 is None or not np.all(np.isfinite(sizes)):
+            return self.log_error_90
+        return self.scales_90 * usual_error(np.log(sizes), np.array(self.log_sizes), np.array(self.log_errors))
+
+
+def usual_error(at: Array, log_sizes: Array, log_errors: Array) -> float:
+    """The error usual near a point: the mean over its nearest rows, and a share of the mean over all.
+
+    Small products are predicted far worse than large ones; one width for all would be too wide for these and too
+    narrow for those. Local scaling of conformal residuals: Papadopoulos et al. 2011.
+    """
+    distance = np.abs(log_sizes - at).sum(axis=1)
+    nearest = np.argsort(distance, kind="stable")[:NEIGHBOURS]
+    return float(log_errors[nearest].mean() + OVERALL_SHARE * log_errors.mean())
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -83,9 +83,16 @@ class _Limit:
     gain: float
     """Where few values do not add noise: the bias of roundings and of sums kept in fp32."""
     independent: int
+    uneven: bool
+    """Whether few elements may carry most of the norm, as in gradients: a causal mask gives the first tokens more."""
 
-    def gain_of(self, num_elements: int) -> float:
-        return self.gain + GAIN_DEVIATIONS * self.error / math.sqrt(min(num_elements, self.independent))
+    def gain_of(self, reference: Tensor) -> float:
+        """The bias, and the noise of an average over the tensor's elements."""
+        counting = float(reference.numel())
+        if self.uneven:
+            # Only the elements that make up its norm average anything: its participation ratio.
+            counting = float(reference.square().sum() ** 2 / reference.pow(4).sum())
+        return self.gain + GAIN_DEVIATIONS * self.error / math.sqrt(min(counting, self.independent))
 
 
 def _limits(case: Case) -> tuple[_Limit, _Limit]:
@@ -95,16 +102,16 @@ def _limits(case: Case) -> tuple[_Limit, _Limit]:
     roundings = FORWARD_ROUNDINGS + case.tp - 1
     summed = model.hidden + w.context + model.attention_width
 
-    def limit(*, walks: int, summed: int, independent: int) -> _Limit:
+    def limit(*, walks: int, summed: int, independent: int, uneven: bool) -> _Limit:
         error = SAFETY * math.sqrt(walks * (roundings * u**2 + summed * u_fp32**2) / 3)
         gain = GAIN_ROUNDOFFS * u + SAFETY * math.sqrt(walks * summed / 3) * u_fp32
-        return _Limit(error=error, gain=gain, independent=independent)
+        return _Limit(error=error, gain=gain, independent=independent, uneven=uneven)
 
     # Gradients are products of rounded factors; the fewest elements among these has the gradient of the keys.
     kv_elements = w.tokens * max(1, model.num_kv_heads // case.tp) * model.head_dim
     return (
-        limit(walks=1, summed=summed, independent=w.tokens * model.hidden),
-        limit(walks=2, summed=summed + w.tokens, independent=kv_elements),
+        limit(walks=1, summed=summed, independent=w.tokens * model.hidden, uneven=False),
+        limit(walks=2, summed=summed + w.tokens, independent=kv_elements, uneven=True),
     )
 
 
@@ -116,7 +123,7 @@ def _compare(name: str, actual: Tensor, expected: Tensor, limit: _Limit) -> Chec
         error=float((y - ref).norm()) / norm,
         error_limit=limit.error,
         gain=float(y @ ref) / norm**2 - 1,
-        gain_limit=limit.gain_of(ref.numel()),
+        gain_limit=limit.gain_of(ref),
     )
 
 

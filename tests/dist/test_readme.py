@@ -21,7 +21,8 @@ def readme(root):
 
 
 def blocks(readme, language):
-    return re.findall(rf"^```{language}\n(.*?)^```$", readme, flags=re.MULTILINE | re.DOTALL)
+    fenced = re.findall(r"^```(\w*)\n(.*?)^```$", readme, flags=re.MULTILINE | re.DOTALL)
+    return [text for name, text in fenced if name == language]
 
 
 def commands(readme):
@@ -87,7 +88,7 @@ def test_scripts_run(root, tmp_path):
     done = subprocess.run(
         ["scripts/run", "--seq", "64", "--seconds", "0.2", "--phase", "prefill"],
         cwd=root,
-        env=environ | {"CALIBRATION_SECONDS": "2"},
+        env=environ | {"CALIBRATION_SECONDS": "2", "CALIBRATION_SHAPES": "8"},
         capture_output=True,
         text=True,
         timeout=280,

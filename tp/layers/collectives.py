@@ -6,7 +6,7 @@ Shards are cut along the first dim, as torch's single-tensor collectives need. `
 
 import functools
 from collections.abc import Callable
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import torch
 import torch.distributed as dist
@@ -24,6 +24,7 @@ all_gather_single = _single("all_gather_single", "all_gather_into_tensor")
 reduce_scatter_single = _single("reduce_scatter_single", "reduce_scatter_tensor")
 
 
+@runtime_checkable  # for the checks of annotations under test
 class Collectives(Protocol):
     """The three collectives of tensor parallelism over one group."""
 

@@ -7,7 +7,7 @@ sum to the whole. `cut` is where one part ends and the next begins, in the forwa
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -16,6 +16,7 @@ from tp.layers.collectives import Collectives
 from tp.plan.ops import CollectiveKind, ComputePart, Direction, Part
 
 
+@runtime_checkable  # for the checks of annotations under test
 class Timeline(Protocol):
     """Told which part of a pass begins now."""
 

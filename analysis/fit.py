@@ -6,7 +6,8 @@ a curve.
 
 import math
 from collections.abc import Callable
-from typing import Final, Protocol, TypeVar
+from dataclasses import replace
+from typing import Final, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -36,14 +37,7 @@ TINY: Final = 1e-18
 SHARPNESS: Final = (1.0, 8.0)
 
 
-class Curve(Protocol):
-    """What every fitted curve has."""
-
-    @property
-    def fit(self) -> Fit: ...
-
-
-C = TypeVar("C", bound=Curve)
+C = TypeVar("C", GemmCurve, AttentionCurve, SizeCurve)
 Rows = NDArray[np.float64]
 """[row, (flops, bytes, seconds)]."""
 Sizes = NDArray[np.float64]
@@ -60,14 +54,7 @@ def fit_gemm(rows: Rows, sizes: Sizes, *, name: str) -> GemmCurve:
         p = _least_squares(lambda p: gemm_seconds(flops, moved, p), seconds, start, last=SHARPNESS)
         return GemmCurve(startup_s=p[0], flops_per_s=1 / p[1], bytes_per_s=1 / p[2], sharpness=p[3], fit=NO_FIT)
 
-    curve, described = _validated(rows, sizes, fit, lambda c, part: c.seconds(part[:, 0], part[:, 1]), name=name)
-    return GemmCurve(
-        startup_s=curve.startup_s,
-        flops_per_s=curve.flops_per_s,
-        bytes_per_s=curve.bytes_per_s,
-        sharpness=curve.sharpness,
-        fit=described,
-    )
+    return _validated(rows, sizes, fit, lambda c, part: c.seconds(part[:, 0], part[:, 1]), name=name)
 
 
 def fit_attention(rows: Rows, sizes: Sizes, *, name: str) -> AttentionCurve:
@@ -80,13 +67,7 @@ def fit_attention(rows: Rows, sizes: Sizes, *, name: str) -> AttentionCurve:
         p = _least_squares(lambda p: attention_seconds(flops, moved, p), seconds, start)
         return AttentionCurve(startup_s=p[0], seconds_per_flop=p[1], seconds_per_byte=p[2], fit=NO_FIT)
 
-    curve, described = _validated(rows, sizes, fit, lambda c, part: c.seconds(part[:, 0], part[:, 1]), name=name)
-    return AttentionCurve(
-        startup_s=curve.startup_s,
-        seconds_per_flop=curve.seconds_per_flop,
-        seconds_per_byte=curve.seconds_per_byte,
-        fit=described,
-    )
+    return _validated(rows, sizes, fit, lambda c, part: c.seconds(part[:, 0], part[:, 1]), name=name)
 
 
 def fit_size(rows: Rows, sizes: Sizes, *, name: str) -> SizeCurve:
@@ -106,20 +87,13 @@ def fit_size(rows: Rows, sizes: Sizes, *, name: str) -> SizeCurve:
             fit=NO_FIT,
         )
 
-    curve, described = _validated(rows, sizes, fit, lambda c, part: c.seconds(part[:, 1]), name=name)
-    return SizeCurve(
-        latency_s=curve.latency_s,
-        seconds_per_byte=curve.seconds_per_byte,
-        log_size=curve.log_size,
-        log_correction=curve.log_correction,
-        fit=described,
-    )
+    return _validated(rows, sizes, fit, lambda c, part: c.seconds(part[:, 1]), name=name)
 
 
 def _validated(
     rows: Rows, sizes: Sizes, fit: Callable[[Rows], C], predict: Callable[[C, Rows], Array], *, name: str
-) -> tuple[C, Fit]:
-    """The curve of all rows, and its description with errors from folds that did not see the rows they judge."""
+) -> C:
+    """The curve of all rows, described by its errors on folds that did not see the rows they judge."""
     _require_usable(rows, sizes, name)
     held_out = np.empty(len(rows))
     # By size, not by row: a second measurement of a size would tell what the first one was.
@@ -142,7 +116,7 @@ def _validated(
         # Rows that are met exactly, as made-up ones may be, have no error to scale by.
         scales_90=conformal_quantile(errors / np.array(usual)) if min(usual) > 0 else None,
     )
-    return fit(rows), described
+    return replace(fit(rows), fit=described)
 
 
 def conformal_quantile(errors: Array) -> float:

@@ -84,8 +84,8 @@ def _run(sweeps: Sequence[tuple[int, list[Op]]], run: RunSettings, *, seconds: s
     budget_s = positive_float(seconds or "45", flag="--seconds")
     console = make_console(leads=run.launch.leads)
     num_ops = sum(len(ops) for _, ops in sweeps)
-    console.print(f"{num_ops} ops; records: {run.out}", markup=False)
     with RecordWriter(run.out, active=run.launch.leads) as writer:
+        console.print(f"{num_ops} ops; records: {run.out}", markup=False)
         with process_group(run.launch, run.device, timeout_s=run.timeout_s) as ranks:
             header = header_line(run, ranks)
             writer.append(header)

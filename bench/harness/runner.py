@@ -41,8 +41,8 @@ def run_suite(settings: BlockSettings) -> None:
     leads = settings.run.launch.leads
     finished = finished_keys(settings.run.out) if settings.resume and leads else frozenset()
     console = make_console(leads=leads)
-    console.print(f"{len(cases)} cases, {len(finished)} of them finished before; records: {settings.run.out}")
     with RecordWriter(settings.run.out, active=leads) as writer:
+        console.print(f"{len(cases)} cases, {len(finished)} of them finished before; records: {settings.run.out}")
         with process_group(settings.run.launch, settings.run.device, timeout_s=settings.run.timeout_s) as ranks:
             # Only the leading rank's node has the file.
             finished = ranks.gather_objects(finished)[0]

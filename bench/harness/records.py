@@ -184,10 +184,15 @@ def _set_torn_tail_aside(path: Path) -> None:
 
 
 def finished_keys(path: Path) -> frozenset[str]:
-    """The cases of a record file that need not be measured again: those that are ok or were skipped."""
+    """The cases of a record file that need not be measured again: those that are ok or were skipped.
+
+    ConfigError for a file that holds no record, so that no other file is continued by mistake.
+    """
     if not path.exists():
         return frozenset()
-    lines = read_lines(path)
+    lines = list(read_lines(path))
+    if not any(isinstance(line, Header) for line in lines):
+        raise ConfigError(f"--out {path}: holds no record to resume; name another file, or remove it")
     return frozenset(line.key for line in lines if isinstance(line, CaseResult) and line.status != "failed")
 
 

@@ -49,6 +49,8 @@ BAD = {
     "cuda without a gpu": (["--device", "cuda"], ["--device cuda", "--device cpu"]),
     "world without dry run": (["--world", "8"], ["--world", "--dry-run"]),
     "resume without file": (["--resume"], ["--resume", "--out"]),
+    "resume of another file": (["--resume", "--out", "{broken.toml}"], ["broken.toml", "no record to resume"]),
+    "unknown suite": (["--suite", "small"], ["--suite small", "small-model-sizes"]),
     "sparse peak without label": (["--hardware", "{sparse.toml}"], ["sparse.toml", "sparsity", "missing"]),
     "sparse peak labelled dense": (["--hardware", "{doubled.toml}"], ["doubled.toml", "2 times", "sparsity = '2:4'"]),
     "misspelt key": (["--model", "{misspelt.toml}"], ["misspelt.toml", "num_haeds", "num_heads"]),

@@ -34,6 +34,8 @@ def calibrate(args: Sequence[str]) -> None:
     if not flags.inputs:
         raise ConfigError("analysis calibrate: no record file given; name those of bench/gemm.py and collectives.py")
     require(flags.out, "--out", "the file to write")
+    if Path(flags.out).resolve() in {Path(name).resolve() for name in flags.inputs}:
+        raise ConfigError(f"--out {flags.out}: is one of the record files to read; name another file")
     calibration = fit_runs(
         [Path(name) for name in flags.inputs],
         hardware=resolve_node(flags.hardware).device.name if flags.hardware else None,

@@ -183,16 +183,19 @@ def _set_torn_tail_aside(path: Path) -> None:
         os.truncate(path, whole)
 
 
-def finished_keys(path: Path) -> frozenset[str]:
+def finished_keys(path: Path, *, world: int) -> frozenset[str]:
     """The cases of a record file that need not be measured again: those that are ok or were skipped.
 
-    ConfigError for a file that holds no record, so that no other file is continued by mistake.
+    ConfigError for a file that holds no record, or one of another number of ranks.
     """
     if not path.exists():
         return frozenset()
     lines = list(read_lines(path))
-    if not any(isinstance(line, Header) for line in lines):
+    worlds = {line.world for line in lines if isinstance(line, Header)}
+    if not worlds:
         raise ConfigError(f"--out {path}: holds no record to resume; name another file, or remove it")
+    if worlds != {world}:
+        raise ConfigError(f"--out {path}: is a run of {min(worlds)} ranks, not of {world}; resume with as many ranks")
     return frozenset(line.key for line in lines if isinstance(line, CaseResult) and line.status != "failed")
 
 

@@ -39,7 +39,7 @@ def run_suite(settings: BlockSettings) -> None:
     cases = expand(settings.suite, settings.block, world=settings.world, chosen=settings.chosen)
     plans = {planned.case.key: plan_line(planned, settings) for planned in cases}
     leads = settings.run.launch.leads
-    finished = finished_keys(settings.run.out) if settings.resume and leads else frozenset()
+    finished = finished_keys(settings.run.out, world=settings.world) if settings.resume and leads else frozenset()
     console = make_console(leads=leads)
     with RecordWriter(settings.run.out, active=leads) as writer:
         console.print(f"{len(cases)} cases, {len(finished)} of them finished before; records: {settings.run.out}")

@@ -183,7 +183,7 @@ def test_what_is_set_aside_does_not_count_as_finished(tmp_path: Path) -> None:
     """`--resume` asks first and opens then: a case must not be taken for finished and then be moved out."""
     path = write(tmp_path / "r.jsonl", HEADER, PLANNED, RESULT)
     tear(path, 1)  # all of the line but its end
-    finished = finished_keys(path)
+    finished = finished_keys(path, world=2)
     write(path)
     kept = {line.key for line in read_lines(path) if isinstance(line, CaseResult)}
     assert finished == kept
@@ -247,8 +247,8 @@ def test_finished_are_the_cases_that_are_ok_or_skipped(tmp_path: Path) -> None:
         for status in ("ok", "failed", "skipped")
     ]
     path = write(tmp_path / "r.jsonl", HEADER, PLANNED, *lines, OP)
-    assert finished_keys(path) == {"ok", "skipped"}
-    assert finished_keys(tmp_path / "absent.jsonl") == frozenset()
+    assert finished_keys(path, world=2) == {"ok", "skipped"}
+    assert finished_keys(tmp_path / "absent.jsonl", world=2) == frozenset()
 
 
 def test_a_path_that_cannot_be_written_is_one_line(tmp_path: Path) -> None:

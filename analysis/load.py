@@ -1,7 +1,7 @@
 """Record files and published tables, as they come in: runs, and flat tables of their rows."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
@@ -9,10 +9,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from bench.harness.parts import COLUMNS, part_rows
 from bench.harness.records import CaseResult, Header, OpResult, Planned, read_lines
 from tp.cost.calibrated import curve_key, curve_sizes
-from tp.cost.theory import TheoryName
 from tp.errors import ConfigError
 from tp.plan.ops import Collective, Op
 
@@ -96,17 +94,6 @@ def load_runs(paths: Sequence[Path], *, mixed: bool = False) -> list[Run]:
                     f"{path}: {field} is {theirs!r} but {first_path} has {ours!r}; report them apart, or add --mixed"
                 )
     return runs
-
-
-def parts_table(runs: Sequence[Run], *, theory: TheoryName | None = None) -> pd.DataFrame:
-    """One row a (case, part), in the columns of parts.csv."""
-    rows = [
-        asdict(row)
-        for run in runs
-        for case in run.cases
-        for row in part_rows(case.header, case.planned, case.result, theory=theory)
-    ]
-    return pd.DataFrame(rows, columns=list(COLUMNS))
 
 
 def ops_table(runs: Sequence[Run]) -> pd.DataFrame:

@@ -5,7 +5,8 @@ from itertools import pairwise
 
 import pytest
 
-from analysis.load import load_run, parts_table
+from analysis.load import load_run
+from analysis.tables import parts_frame
 from bench.harness.records import CaseResult, Header, Planned, read_lines
 
 pytestmark = pytest.mark.dist
@@ -104,7 +105,7 @@ def test_table_shows_every_part_with_its_interval(two_ranks):
 
 def test_parts_table_is_complete(two_ranks):
     _, out = two_ranks
-    table = parts_table([load_run(out)])
+    table = parts_frame([load_run(out)])
     assert table["measured_s"].notna().all()
     assert table["comparable"].all()
     assert (table["low_s"] <= table["measured_s"]).all()
@@ -134,7 +135,7 @@ def test_four_ranks_on_fewer_cores_are_not_comparable(tiny, torchrun, tmp_path):
     assert done.returncode == 0, done.stderr[-4000:]
     header = load_run(out).headers[0]
     cores = header.hardware.num_devices
-    table = parts_table([load_run(out)])
+    table = parts_frame([load_run(out)])
     assert (header.oversubscribed is not None) == (cores < 4)
     assert table["comparable"].eq(cores >= 4).all()
     assert ("not comparable" in done.stdout) == (cores < 4)

@@ -1,4 +1,4 @@
-"""The frames of tables.py as rows of text for people: rounded, with units, marks and notes."""
+"""Frames as rows of text for people: rounded, with units, marks and notes; the parts and strategies have own files."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -9,11 +9,16 @@ from typing import Any, Final
 import pandas as pd
 
 from analysis.tables import SCENARIO, number
-from tp.units import format_bytes, format_flops, format_seconds, format_signed_percent, significant
+from tp.units import format_bytes, format_seconds, format_signed_percent, significant
 
 NOTHING: Final = "-"
 # The fewest samples whose extremes enclose the median with 95 % confidence (bench/harness/stats.py).
 MIN_SAMPLES: Final = 6
+
+EMULATED_NOTE: Final = (
+    "Emulated: one rank computed its shard alone; serial and total are derived, its compute as measured and the "
+    "communication that the estimate adds."
+)
 
 Cells = Mapping[Any, Any]
 
@@ -49,7 +54,8 @@ def scenario_text(row: Cells, *, hardware: bool = False) -> str:
     """What was measured, strategy and degree aside: tinyllama-1.1b attention prefill, batch 1, seq 256, fp32."""
     where = f", {row['hardware']} ({row['backend']})" if hardware else ""
     series = f", {Path(row['series']).name}" if row.get("series") else ""
-    return f"{row['model']} {row['block']} {row['phase']}, {workload_text(row)}{where}{series}"
+    how = f"{recompute_text(row)}{', emulated' if row['emulated'] else ''}"
+    return f"{row['model']} {row['block']} {row['phase']}, {workload_text(row)}{how}{where}{series}"
 
 
 def workload_text(row: Cells) -> str:
@@ -58,79 +64,19 @@ def workload_text(row: Cells) -> str:
     return f"batch {row['batch']}, {length}, {row['dtype']}"
 
 
+def strategy_text(row: Cells) -> str:
+    """A strategy with what it was tuned to: overlap in 4 chunks."""
+    return f"{row['strategy']} in {row['chunks']} chunks" if row["chunks"] > 1 else str(row["strategy"])
+
+
+def recompute_text(row: Cells) -> str:
+    """What training makes again, after a comma; nothing where it keeps all."""
+    return "" if row["recompute"] == "none" else f", {row['recompute']} recompute"
+
+
 def several_machines(frame: pd.DataFrame) -> bool:
     """Whether the rows come from more than one hardware or backend, so that each has to be named."""
     return len(frame[["hardware", "backend"]].drop_duplicates()) > 1
-
-
-def show_parts(parts: pd.DataFrame) -> Display:
-    """Measured beside predicted, a group a case; a row without either figure is left out."""
-    shown = parts[parts["measured_s"].notna() | parts["estimate_s"].notna()]
-    records, machines = shown["record"].nunique() > 1, several_machines(shown)
-    groups = []
-    for _, case in shown.groupby(["record", "case"], sort=False):
-        rows = case.to_dict("records")
-        first = rows[0]
-        detail = [workload_text(first)]
-        detail += [f"{first['hardware']} ({first['backend']})"] if machines else []
-        detail += [Path(first["record"]).name] if records else []
-        groups.append(
-            Group(
-                title=f"{first['model']} {first['block']} {first['phase']}, {first['strategy']}, TP {first['tp']}",
-                detail=", ".join(detail),
-                marks=_case_marks(first),
-                rows=tuple(_part_cells(row) for row in rows),
-            )
-        )
-    headings = ("measured", "95 % interval", "predicted", "90 % interval", "error", "FLOP", "bytes")
-    columns = (_text("part"), *_figures(*headings), _text("marks"))
-    return Display(columns=columns, groups=tuple(groups), notes=_part_notes(shown))
-
-
-def _part_cells(row: Cells) -> tuple[str, ...]:
-    return (
-        row["part"],
-        seconds(row["measured_s"]),
-        interval(row["low_s"], row["high_s"]),
-        seconds(row["estimate_s"]),
-        interval(row["estimate_low_s"], row["estimate_high_s"]),
-        signed(row["signed_error"]),
-        format_flops(row["flops"]) if row["flops"] else NOTHING,
-        format_bytes(row["bytes"]) if row["bytes"] else NOTHING,
-        ", ".join(_part_marks(row)),
-    )
-
-
-def _case_marks(row: Cells) -> tuple[str, ...]:
-    marks = [] if row["status"] == "ok" else [row["status"]]
-    return (*marks, *([] if row["comparable"] else ["not comparable"]))
-
-
-def _part_marks(row: Cells) -> list[str]:
-    marks = [f"{row['samples']} samples"] if 0 < row["samples"] < MIN_SAMPLES else []
-    marks += ["extrapolated"] if row["extrapolated"] else []
-    marks += [f"predicted without {row['unpriced']}"] if row["unpriced"] else []
-    return marks
-
-
-def _part_notes(shown: pd.DataFrame) -> tuple[str, ...]:
-    if shown.empty:
-        return ()
-    notes = [
-        "Error is predicted / measured - 1: below zero, the part took longer than predicted.",
-        "Bytes are moved through memory by compute and sent by collectives, of one rank.",
-    ]
-    theories = sorted({theory for theory in shown["theory"] if theory})
-    if theories:
-        notes.append(f"Predicted by: {', '.join(theories)}.")
-    if "datasheet" in theories:
-        notes.append(
-            "The datasheet's times are bounds that nobody beats, no forecast: measure bench/gemm.py and "
-            "bench/collectives.py, calibrate, and give the run --calibration."
-        )
-    if (shown["samples"].between(1, MIN_SAMPLES - 1)).any():
-        notes.append(f"Under {MIN_SAMPLES} samples the interval is their extremes, and holds less than 95 %.")
-    return tuple(notes)
 
 
 def show_errors(errors: pd.DataFrame, *, left_out: int = 0) -> Display:
@@ -149,8 +95,8 @@ def show_errors(errors: pd.DataFrame, *, left_out: int = 0) -> Display:
         for row in errors.to_dict("records")
     )
     columns = (
-        _text("part"),
-        *_figures("cases", "median error", "median |error|", "mean |error|", "inside 90 %", "extrapolated"),
+        text_column("part"),
+        *figure_columns("cases", "median error", "median |error|", "mean |error|", "inside 90 %", "extrapolated"),
     )
     cases = "1 case is" if left_out == 1 else f"{left_out} cases are"
     notes = (f"{cases} left out, as the times are not comparable.",) if left_out else ()
@@ -166,17 +112,19 @@ def show_scaling(scaling: pd.DataFrame) -> Display:
         cells = tuple(_scaling_cells(row) for row in rows)
         groups.append(Group(title=scenario_text(rows[0], hardware=machines), rows=cells))
     columns = (
-        _text("strategy"),
-        *_figures("TP", "total", "95 % interval", "compute", "communication", "speed-up", "efficiency"),
-        *_figures(*(f"predicted {name}" for name in ("total", "compute", "communication", "speed-up", "efficiency"))),
-        _text("marks"),
+        text_column("strategy"),
+        *figure_columns("TP", "total", "95 % interval", "compute", "communication", "speed-up", "efficiency"),
+        *figure_columns(
+            *(f"predicted {name}" for name in ("total", "compute", "communication", "speed-up", "efficiency"))
+        ),
+        text_column("marks"),
     )
     return Display(columns=columns, groups=tuple(groups), notes=_scaling_notes(scaling))
 
 
 def _scaling_cells(row: Cells) -> tuple[str, ...]:
     return (
-        row["strategy"],
+        strategy_text(row),
         str(row["tp"]),
         seconds(row["measured_total_s"]),
         interval(row["measured_total_low_s"], row["measured_total_high_s"]),
@@ -191,7 +139,8 @@ def _scaling_cells(row: Cells) -> tuple[str, ...]:
 
 
 def _scaling_marks(row: Cells) -> list[str]:
-    marks = [] if row["comparable"] else ["not comparable"]
+    marks = ["emulated"] if row["emulated"] else []
+    marks += [] if row["comparable"] else ["not comparable"]
     marks += [f"{row['groups']} groups side by side"] if row["groups"] > 1 else []
     marks += ["extrapolated"] if row["extrapolated"] else []
     marks += [f"predicted without {row['unpriced']}"] if row["unpriced"] else []
@@ -208,6 +157,8 @@ def _scaling_notes(scaling: pd.DataFrame) -> tuple[str, ...]:
     ]
     if (scaling["groups"] > 1).any():
         notes.append("Groups side by side share the machine, as they would in production.")
+    if scaling["emulated"].any():
+        notes.append(EMULATED_NOTE)
     return tuple(notes)
 
 
@@ -227,12 +178,12 @@ def show_checks(checks: pd.DataFrame) -> Display:
         for row in checks.to_dict("records")
     )
     columns = (
-        _text("case"),
-        *_figures("tensors"),
-        _text("worst tensor"),
-        _text("figure"),
-        *_figures("value", "limit", "of limit"),
-        _text("check"),
+        text_column("case"),
+        *figure_columns("tensors"),
+        text_column("worst tensor"),
+        text_column("figure"),
+        *figure_columns("value", "limit", "of limit"),
+        text_column("check"),
     )
     note = (
         "Error is |y - ref| / |ref| against the unsharded block in a wider dtype, gain <y, ref> / <ref, ref> - 1; "
@@ -244,15 +195,17 @@ def show_checks(checks: pd.DataFrame) -> Display:
 def show_unmeasured(unmeasured: pd.DataFrame) -> Display:
     """The cases without a speed, and why."""
     rows = tuple((row["case"], row["status"], row["reason"]) for row in unmeasured.to_dict("records"))
-    columns = (_text("case"), _text("status"), _text("reason"))
+    columns = (text_column("case"), text_column("status"), text_column("reason"))
     return Display(columns=columns, groups=(Group(rows=rows),) if rows else ())
 
 
-def _text(heading: str) -> Column:
+def text_column(heading: str) -> Column:
+    """A column of words."""
     return Column(heading=heading, figures=False)
 
 
-def _figures(*headings: str) -> Sequence[Column]:
+def figure_columns(*headings: str) -> Sequence[Column]:
+    """Columns of numbers."""
     return [Column(heading=heading) for heading in headings]
 
 
@@ -268,6 +221,11 @@ def interval(low: Any, high: Any) -> str:
         return NOTHING
     (start, unit), (end, end_unit) = (format_seconds(value).split(" ") for value in (low, high))
     return f"{start} – {end} {unit}" if unit == end_unit else f"{start} {unit} – {end} {end_unit}"
+
+
+def size(value: Any) -> str:
+    """Bytes that may be missing."""
+    return NOTHING if pd.isna(value) else format_bytes(float(value))
 
 
 def signed(value: Any) -> str:

@@ -14,10 +14,11 @@ from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter, PercentF
 
 from analysis.display import scenario_text, seconds, several_machines, signed
 from analysis.drawing import BLUE, GREEN, INK, ORANGE, PAPER, PINK, RED, SKY, Chart, house_style, label
+from analysis.stacks import strategies_chart
 from analysis.tables import SCENARIO
 from tp.units import format_seconds
 
-# By part its marker and colour; the serial pass is left out, as its prediction is that of the total.
+# By part its marker and colour; the serial pass is left out: where nothing overlaps it is the total again.
 PART_STYLES: Final[dict[str, tuple[str, str]]] = {
     "norm": ("v", SKY),
     "qkv": ("o", BLUE),
@@ -49,10 +50,15 @@ MANY: Final = 200
 CLOSE: Final = 0.1
 
 
-def charts(parts: pd.DataFrame, scaling: pd.DataFrame) -> list[Chart]:
+def charts(parts: pd.DataFrame, scaling: pd.DataFrame, strategies: pd.DataFrame) -> list[Chart]:
     """Every figure that the frames have something for."""
     with house_style():
-        drawn = (agreement_chart(parts), scaling_chart(scaling), error_chart(parts))
+        drawn = (
+            agreement_chart(parts),
+            scaling_chart(scaling),
+            strategies_chart(parts, strategies),
+            error_chart(parts),
+        )
         return [chart for chart in drawn if chart is not None]
 
 
@@ -139,7 +145,8 @@ def scaling_chart(scaling: pd.DataFrame) -> Chart | None:
     scenarios = [frame for _, frame in scaling.groupby([*SCENARIO, "series"], sort=False)]
     shown = scenarios[:MAX_SCENARIOS]
     strategies = list(dict.fromkeys(row for frame in shown for row in frame["strategy"]))
-    width, height = 1.6 + 2.3 * len(strategies), 0.9 + 2.2 * len(shown)
+    # Six strategies beside each other are still as large as a page shows them.
+    width, height = 1.6 + (2.3 if len(strategies) < 4 else 1.8) * len(strategies), 0.9 + 2.2 * len(shown)
     figure = Figure(figsize=(max(width, 5.6), height), layout="constrained")
     rows = figure.subfigures(len(shown), 1, squeeze=False)[:, 0]
     for subfigure, frame in zip(rows, shown, strict=True):
@@ -162,17 +169,31 @@ def scaling_chart(scaling: pd.DataFrame) -> Chart | None:
 
 
 def _draw_scaling(axes: Axes, rows: pd.DataFrame, *, degrees: Sequence[int]) -> None:
-    """Two bars a degree, compute below communication, each with its total; dashed where that leaves out parts."""
-    axes.set_xticks(range(len(degrees)), [f"TP {tp}" for tp in degrees])
-    axes.set_xlim(-0.6, len(degrees) - 0.4)
+    """Two bars a degree, compute below communication, each with its total; dashed where that leaves out parts.
+
+    Numbers of chunks stand beside each other.
+    """
+    places = _places(rows, degrees)
+    axes.set_xticks(range(len(places)), [_place_text(tp, chunks) for tp, chunks in places])
+    axes.set_xlim(-0.6, len(places) - 0.4)
     axes.grid(True, axis="y")
     axes.tick_params(axis="x", length=0)
     if rows.empty:
         axes.text(0.5, 0.5, "not measured", transform=axes.transAxes, ha="center", fontstyle="italic")
     for row in rows.to_dict("records"):
-        place = degrees.index(row["tp"])
+        place = places.index((row["tp"], row["chunks"]))
         _draw_bar(axes, row, kind="measured", place=place - 0.2)
         _draw_bar(axes, row, kind="estimate", place=place + 0.2)
+
+
+def _places(rows: pd.DataFrame, degrees: Sequence[int]) -> list[tuple[int, int]]:
+    """Degree and chunks of every pair of bars, a degree that was not measured included."""
+    chunks = {tp: sorted(set(rows.loc[rows["tp"] == tp, "chunks"])) or [1] for tp in degrees}
+    return [(tp, count) for tp in degrees for count in chunks[tp]]
+
+
+def _place_text(tp: int, chunks: int) -> str:
+    return f"TP {tp}" if chunks == 1 else f"TP {tp}\n{chunks} chunks"
 
 
 def _draw_bar(axes: Axes, row: Mapping[Any, Any], *, kind: str, place: float) -> None:

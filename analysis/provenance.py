@@ -182,6 +182,12 @@ def caveats(runs: Sequence[Run], *, mixed: bool) -> tuple[str, ...]:
     ]
     if any(header.backend == "gloo" for header in headers):
         found.append("Measured on CPUs over gloo: not a GPU figure.")
+    emulated = sum(case.planned.emulated for run in runs for case in run.cases)
+    if emulated:
+        found.append(
+            f"Emulated are {emulated} of {sum(len(run.cases) for run in runs)} cases: one rank's compute is measured, "
+            f"communication estimated."
+        )
     if mixed and len(runs) > 1:
         found.append("Runs stand together although they may differ in world, backend or load (--mixed).")
     return tuple(found)

@@ -8,11 +8,15 @@ import pandas as pd
 from jinja2 import Environment, PackageLoader, StrictUndefined, Template
 from markupsafe import Markup
 
-from analysis.display import show_checks, show_errors, show_parts, show_scaling, show_unmeasured
+from analysis.display import show_checks, show_errors, show_scaling, show_unmeasured
+from analysis.display_parts import show_parts
+from analysis.display_strategies import show_strategies
 from analysis.drawing import Chart, inline_svg, save
+from analysis.holdings import memory_frame
 from analysis.load import Run, load_runs
 from analysis.plots import charts
 from analysis.provenance import caveats, commands, method, sources
+from analysis.strategies import strategies_frame
 from analysis.tables import checks_frame, error_frame, parts_frame, scaling_frame, unmeasured_frame
 from analysis.verdict import judge
 from bench.harness.parts import COLUMNS
@@ -39,17 +43,20 @@ def write_report(paths: Sequence[Path], out: Path, *, mixed: bool) -> Path:
 
 def _write(runs: Sequence[Run], out: Path, *, mixed: bool) -> Path:
     parts = parts_frame(runs)
+    scaling = scaling_frame(parts)
     frames = {
         "parts": parts,
         "errors": error_frame(parts),
-        "scaling": scaling_frame(parts),
+        "scaling": scaling,
+        "strategies": strategies_frame(runs, parts, scaling),
+        "memory": memory_frame(runs),
         "checks": checks_frame(runs),
         "unmeasured": unmeasured_frame(runs),
     }
     for name, frame in frames.items():
         shown = frame[list(COLUMNS)] if name == "parts" else frame
         shown.to_csv(out / f"{name}.csv", index=False)
-    drawn = charts(parts, frames["scaling"])
+    drawn = charts(parts, scaling, frames["strategies"])
     for chart in drawn:
         save(chart, out / FIGURES)
     page = out / PAGE
@@ -71,6 +78,7 @@ def _render(
         charts=[(chart, Markup(inline_svg(chart))) for chart in drawn],
         parts=show_parts(parts),
         scaling=show_scaling(scaling),
+        strategies=show_strategies(frames["strategies"]),
         errors=show_errors(frames["errors"], left_out=incomparable),
         checks=show_checks(frames["checks"]),
         unmeasured=show_unmeasured(frames["unmeasured"]),

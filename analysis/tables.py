@@ -16,10 +16,23 @@ from bench.harness.records import CaseResult, CheckResult
 from tp.cost.theory import TheoryName
 from tp.plan.ops import PARTS
 
-# What must agree for two cases to differ in strategy and degree alone.
-SCENARIO: Final = ("hardware", "backend", "block", "model", "phase", "batch", "seq", "context", "dtype")
+# What must agree for two cases to be the same work; emulated times are never held against measured ones.
+WORKLOAD: Final = ("hardware", "backend", "block", "model", "phase", "batch", "seq", "context", "dtype", "emulated")
+# What must agree for two cases to differ in strategy, chunks and degree alone.
+SCENARIO: Final = (*WORKLOAD, "recompute")
 # In the parts frame after COLUMNS. `unpriced`: the parts that the estimate of a whole leaves out.
-EXTRA: Final = ("record", "hardware", "backend", "block", "groups", "signed_error", "unpriced")
+EXTRA: Final = (
+    "record",
+    "hardware",
+    "backend",
+    "block",
+    "recompute",
+    "chunks",
+    "emulated",
+    "groups",
+    "signed_error",
+    "unpriced",
+)
 ERROR_COLUMNS: Final = (
     "theory",
     "part",
@@ -36,6 +49,7 @@ SCALING_COLUMNS: Final = (
     *SCENARIO,
     "series",
     "strategy",
+    "chunks",
     "tp",
     "measured_total_s",
     "measured_total_low_s",
@@ -73,22 +87,25 @@ CHECK_COLUMNS: Final = (
 UNMEASURED_COLUMNS: Final = ("record", "case", "status", "reason")
 
 # Columns of figures that may be missing, beside those in seconds.
-_FLOATS: Final = ("signed_error", "inside_interval", "value", "limit")
+_FLOATS: Final = ("signed_error", "inside_interval", "value", "limit", "total_over_shortest")
+# Whole numbers that may be missing.
+_COUNTS: Final = ("_predicted_bytes", "_observed_bytes")
 
 Row = dict[str, Any]
 
 
-def _frame(rows: Sequence[Row], columns: Sequence[str]) -> pd.DataFrame:
+def frame_of(rows: Sequence[Row], columns: Sequence[str]) -> pd.DataFrame:
     """The rows as a frame whose figures are floats, NaN where there is none, even if there is none at all."""
     frame = pd.DataFrame(rows, columns=list(columns))
     figures = [name for name in columns if name.endswith(("_s", "_tp1", "_efficiency")) or name in _FLOATS]
-    return frame.astype(dict.fromkeys(figures, "float64"))
+    counts = [name for name in columns if name.endswith(_COUNTS)]
+    return frame.astype(dict.fromkeys(figures, "float64") | dict.fromkeys(counts, "Int64"))
 
 
 def parts_frame(runs: Sequence[Run], *, theory: TheoryName | None = None) -> pd.DataFrame:
     """One row a (case, part), COLUMNS and then EXTRA; `theory` is by default the best that was written down."""
     rows = [row for run in runs for case in run.cases for row in _part_rows(str(run.path), case, theory)]
-    return _frame(rows, [*COLUMNS, *EXTRA])
+    return frame_of(rows, [*COLUMNS, *EXTRA])
 
 
 def _part_rows(record: str, case: Case, theory: TheoryName | None) -> Iterator[Row]:
@@ -99,13 +116,18 @@ def _part_rows(record: str, case: Case, theory: TheoryName | None) -> Iterator[R
     for row in rows:
         if status != "ok":
             row = replace(row, status=status, measured_s=None, low_s=None, high_s=None, samples=0)
-        quotient = row.predicted_over_measured
+        # An emulated whole is part estimate: held against the same estimate it would look better than it is.
+        derived = planned.emulated and row.part in ("serial", "total")
+        quotient = None if derived else row.predicted_over_measured
         missing = _left_out(row.part, unpriced, collectives) if row.estimate_s is not None else []
         yield asdict(row) | {
             "record": record,
             "hardware": header.hardware.name,
             "backend": header.backend,
             "block": planned.case.block,
+            "recompute": planned.case.recompute,
+            "chunks": planned.case.chunks,
+            "emulated": planned.emulated,
             "groups": case.result.groups,
             "signed_error": None if quotient is None else quotient - 1,
             "unpriced": ", ".join(missing),
@@ -139,7 +161,7 @@ def error_frame(parts: pd.DataFrame) -> pd.DataFrame:
     rows = [_error_row(group) for _, group in known.groupby(["theory", "part"], sort=False)]
     ranks = {part: rank for rank, part in enumerate((*PARTS, *WHOLES))}
     rows.sort(key=lambda row: (row["theory"], ranks[row["part"]]))
-    return _frame(rows, ERROR_COLUMNS)
+    return frame_of(rows, ERROR_COLUMNS)
 
 
 def _error_row(group: pd.DataFrame) -> Row:
@@ -171,15 +193,20 @@ def scaling_frame(parts: pd.DataFrame) -> pd.DataFrame:
     _name_series(rows)
     for row in rows:
         _compare_with_tp1(row, [other for other in rows if other["tp"] == 1 and scenario(other) == scenario(row)])
-    order = _appearance(scenario(row) for row in rows)
-    strategies = _appearance(row["strategy"] for row in rows)
-    rows.sort(key=lambda row: (order[scenario(row)], strategies[row["strategy"]], row["tp"]))
-    return _frame(rows, SCALING_COLUMNS)
+    order = appearance(scenario(row) for row in rows)
+    strategies = appearance(row["strategy"] for row in rows)
+    rows.sort(key=lambda row: (order[scenario(row)], strategies[row["strategy"]], row["tp"], row["chunks"]))
+    return frame_of(rows, SCALING_COLUMNS)
 
 
 def scenario(row: Mapping[str, Any]) -> tuple[Any, ...]:
-    """What a scaling row shares with those it is compared with: everything but strategy and degree."""
+    """What a scaling row shares with those it is compared with: everything but strategy, chunks and degree."""
     return (*(row[name] for name in SCENARIO), row["series"])
+
+
+def workload(row: Mapping[str, Any]) -> tuple[Any, ...]:
+    """What the rows of all strategies share: a scenario but for recomputation."""
+    return (*(row[name] for name in WORKLOAD), row["series"])
 
 
 def _scaling_row(rows: Sequence[Mapping[Any, Any]]) -> Row:
@@ -196,16 +223,16 @@ def _scaling_row(rows: Sequence[Mapping[Any, Any]]) -> Row:
 
 
 def _name_series(rows: Sequence[Row]) -> None:
-    """Tell apart by their record file the rows of a scenario in which two files hold the same case."""
+    """Tell apart by their record file the rows of a workload of which two files hold the same case."""
     doubled = set()
     seen = set()
     for row in rows:
-        case = (scenario(row), row["strategy"], row["tp"])
+        case = (scenario(row), row["strategy"], row["chunks"], row["tp"])
         if case in seen:
-            doubled.add(scenario(row))
+            doubled.add(workload(row))
         seen.add(case)
     for row in rows:
-        if scenario(row) in doubled:
+        if workload(row) in doubled:
             row["series"] = row["record"]
 
 
@@ -219,7 +246,8 @@ def _compare_with_tp1(row: Row, bases: Sequence[Row]) -> None:
         row[f"{kind}_efficiency"] = None if speedup is None else speedup / row["tp"]
 
 
-def _appearance(values: Iterable[Any]) -> dict[Any, int]:
+def appearance(values: Iterable[Any]) -> dict[Any, int]:
+    """The rank of each value by where it comes first."""
     return {value: rank for rank, value in enumerate(dict.fromkeys(values))}
 
 
@@ -231,7 +259,7 @@ def checks_frame(runs: Sequence[Run]) -> pd.DataFrame:
         for case in run.cases
         if case.result.checks
     ]
-    return _frame(rows, CHECK_COLUMNS)
+    return frame_of(rows, CHECK_COLUMNS)
 
 
 def _worst(result: CaseResult) -> Row:
@@ -268,7 +296,7 @@ def unmeasured_frame(runs: Sequence[Run]) -> pd.DataFrame:
         for key in run.unfinished:
             reason = "the run ended before the case did"
             rows.append({"record": str(run.path), "case": key, "status": "unfinished", "reason": reason})
-    return _frame(rows, UNMEASURED_COLUMNS)
+    return frame_of(rows, UNMEASURED_COLUMNS)
 
 
 def _wrong(result: CaseResult) -> str:

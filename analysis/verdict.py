@@ -7,8 +7,9 @@ from typing import Any, Final, Literal
 
 import pandas as pd
 
-from analysis.display import percent, scenario_text, several_machines, times
-from analysis.tables import SCENARIO
+from analysis.display import percent, scenario_text, several_machines, strategy_text, times
+from analysis.strategies import contenders
+from analysis.tables import SCENARIO, scenario
 from tp.units import format_seconds, significant
 
 Answer = Literal["pays", "is slower", "makes no measurable difference"]
@@ -31,7 +32,7 @@ class Verdict:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Finding:
-    """One scenario: the fastest strategy at its largest degree, held against TP 1."""
+    """One scenario: the fastest strategy at its largest degree, by its median, held against TP 1."""
 
     what: str
     rows: Sequence[Cells]
@@ -41,6 +42,11 @@ class _Finding:
     @property
     def tp(self) -> int:
         return int(self.best["tp"])
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The fastest strategy, and those at its degree that the measurement cannot tell from it."""
+        return _names([row for row in self.rows if row["tp"] == self.tp])
 
     @property
     def speedup(self) -> float:
@@ -72,9 +78,16 @@ class _Finding:
 
 
 def judge(scaling: pd.DataFrame, *, num_cases: int, num_ops: int) -> Verdict:
-    """The verdict over every scenario; cases whose times are not comparable count only where no others are."""
-    comparable = scaling[scaling["comparable"].astype(bool)]
-    frame = scaling if comparable.empty else comparable
+    """The verdict over every scenario that was measured.
+
+    Cases whose times are not comparable count only where no others are; emulated ones, which rest on an estimate,
+    never do.
+    """
+    measured = scaling[~scaling["emulated"].astype(bool)]
+    comparable = measured[measured["comparable"].astype(bool)]
+    frame = measured if comparable.empty else comparable
+    if frame.empty and not scaling.empty:
+        return Verdict(headline=_only_emulated(len(scaling)))
     machines = several_machines(frame)
     scenarios = [rows.to_dict("records") for _, rows in frame.groupby([*SCENARIO, "series"], sort=False)]
     findings = [found for rows in scenarios if (found := _find(rows, hardware=machines)) is not None]
@@ -101,13 +114,28 @@ def _fastest(rows: Sequence[Cells]) -> Cells:
     return min(rows, key=lambda row: row["measured_total_s"])
 
 
+def _names(rows: Sequence[Cells]) -> tuple[str, ...]:
+    """The strategy with the least median and those whose intervals overlap its own."""
+    return tuple(dict.fromkeys(strategy_text(row) for row in contenders(rows, total="measured_total")))
+
+
+def _either(names: Sequence[str]) -> str:
+    """a, or: a, b or c, which the measurement cannot tell apart."""
+    if len(names) == 1:
+        return names[0]
+    return f"{', '.join(names[:-1])} or {names[-1]}, which the measurement cannot tell apart"
+
+
 def _sentence(found: _Finding) -> str:
     best, base = found.best, found.base
-    strategies = {row["strategy"] for row in found.rows if row["tp"] == found.tp}
+    strategies = {strategy_text(row) for row in found.rows if row["tp"] == found.tp}
     among = f", the fastest of {len(strategies)} strategies," if len(strategies) > 1 else ""
+    who = f"{strategy_text(best)}{among}"
+    if len(found.names) > 1:
+        who = f"the fastest of {len(strategies)} strategies is {_either(found.names)}; {strategy_text(best)}"
     efficiency = f", {percent(found.speedup / found.tp)} efficiency" if found.answer == "pays" else ""
     return (
-        f"TP {found.tp} {found.answer} for {found.what}: {best['strategy']}{among} takes "
+        f"TP {found.tp} {found.answer} for {found.what}: {who} takes "
         f"{format_seconds(best['measured_total_s'])} a pass against {format_seconds(base['measured_total_s'])} at TP 1 "
         f"({times(found.speedup)} the speed{efficiency}){_limit_clause(found)}{_smaller_clause(found)}."
     )
@@ -127,7 +155,9 @@ def _smaller_clause(found: _Finding) -> str:
     fastest = _fastest(found.rows)
     if fastest["tp"] in (1, found.tp) or fastest["measured_total_high_s"] >= found.best["measured_total_low_s"]:
         return ""
-    return f"; TP {fastest['tp']} is faster, {format_seconds(fastest['measured_total_s'])} with {fastest['strategy']}"
+    return (
+        f"; TP {fastest['tp']} is faster, {format_seconds(fastest['measured_total_s'])} with {strategy_text(fastest)}"
+    )
 
 
 def _sum_up(findings: Sequence[_Finding]) -> str:
@@ -143,11 +173,19 @@ def _sum_up(findings: Sequence[_Finding]) -> str:
     (limit, count), *_ = limits.most_common(1) or [("", 0)]
     of_them = "them all" if count == len(findings) else f"{count} of them"
     limited = f"; {limit} limit{'' if limit == COMMUNICATION else 's'} {of_them}" if limit else ""
-    strategies = Counter(str(found.best["strategy"]) for found in findings)
     return (
-        f"{where} splitting {' and '.join(told)} of {len(findings)} workloads: the fastest strategy, "
-        f"{' or '.join(strategies)}, runs at {low} to {high} the speed of TP 1{limited}."
+        f"{where} splitting {' and '.join(told)} of {len(findings)} workloads: the fastest strategy "
+        f"of each runs at {low} to {high} the speed of TP 1 ({_fastest_of_each(findings)}){limited}."
     )
+
+
+def _fastest_of_each(findings: Sequence[_Finding]) -> str:
+    """allreduce in 2, in 1 the measurement cannot tell; each name stands in its own sentence too."""
+    clear = Counter(found.names[0] for found in findings if len(found.names) == 1)
+    words = [f"{name} in {count}" for name, count in clear.items()]
+    unclear = len(findings) - clear.total()
+    words += [f"in {unclear} the measurement cannot tell several apart"] if unclear else []
+    return ", ".join(words)
 
 
 def _join(values: Sequence[int]) -> str:
@@ -160,10 +198,20 @@ def _without_comparison(frame: pd.DataFrame, *, num_cases: int, num_ops: int) ->
         return f"These records hold no case of a block, but {num_ops} ops timed alone: nothing says whether TP pays."
     if frame.empty:
         return f"None of the {num_cases} cases has a time, so nothing says whether TP pays; the reasons stand below."
-    fastest = _fastest(frame.to_dict("records"))
+    rows: list[dict[Any, Any]] = frame.to_dict("records")
+    fastest = _fastest(rows)
+    beside = [row for row in rows if scenario(row) == scenario(fastest) and row["tp"] == fastest["tp"]]
     missing = "no larger degree" if set(frame["tp"]) == {1} else "no TP 1"
     return (
-        f"Whether TP pays is open, as {missing} was measured beside TP {_join(sorted(set(frame['tp'])))}; the fastest "
-        f"pass is {format_seconds(fastest['measured_total_s'])}, {fastest['strategy']} at TP {fastest['tp']} for "
-        f"{scenario_text(fastest)}."
+        f"Whether TP pays is open, as {missing} was measured beside TP {_join(sorted(set(frame['tp'])))}; the shortest "
+        f"pass is {format_seconds(fastest['measured_total_s'])} at TP {fastest['tp']} for {scenario_text(fastest)}, "
+        f"under {_either(_names(beside))}."
+    )
+
+
+def _only_emulated(num_cases: int) -> str:
+    counted = "the only case with a time is" if num_cases == 1 else f"all {num_cases} cases with a time are"
+    return (
+        f"Whether TP pays was not measured: {counted} emulated, one rank's compute as measured and communication as "
+        f"estimated."
     )

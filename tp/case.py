@@ -5,16 +5,27 @@ from typing import Final, Literal, get_args
 
 from tp.errors import PlanError
 from tp.model import ModelShape
-from tp.units import DTYPE_BYTES, Dtype
+from tp.units import DTYPE_BYTES, Dtype, activation_dtype
 
 Phase = Literal["prefill", "train", "decode"]
 PHASES: Final[tuple[Phase, ...]] = get_args(Phase)
 
-Strategy = Literal["columns", "allreduce", "sequence"]
+Strategy = Literal["columns", "allreduce", "sequence", "overlap", "async-tp", "dtensor"]
 STRATEGIES: Final[tuple[Strategy, ...]] = get_args(Strategy)
 
-Block = Literal["attention"]
+# Strategies whose activations between blocks are cut by tokens, each rank holding its own.
+TOKEN_STRATEGIES: Final[tuple[Strategy, ...]] = ("sequence", "overlap", "async-tp")
+
+Block = Literal["attention", "ffn", "block"]
+"""Attention with its norm and residual, the FFN with its own, and both: a transformer layer."""
 BLOCKS: Final[tuple[Block, ...]] = get_args(Block)
+
+Recompute = Literal["none", "selective", "full"]
+"""Which activations training makes again in the backward instead of keeping them.
+
+`selective` those of the attention core, `full` all but the block's input (Korthikanti et al. 2022, section 5).
+"""
+RECOMPUTES: Final[tuple[Recompute, ...]] = get_args(Recompute)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,8 +52,14 @@ class Workload:
         return self.batch * self.seq
 
     @property
+    def activation_dtype(self) -> Dtype:
+        """The dtype of everything but the operands of matrix products; of these too, but in fp8."""
+        return activation_dtype(self.dtype)
+
+    @property
     def element_bytes(self) -> int:
-        return DTYPE_BYTES[self.dtype]
+        """Bytes of an element of the activations."""
+        return DTYPE_BYTES[self.activation_dtype]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,12 +71,39 @@ class Case:
     strategy: Strategy
     tp: int
     workload: Workload
+    chunks: int = 1
+    """Chunks that each rank's tokens are sent in under `overlap`."""
+    recompute: Recompute = "none"
+
+    def __post_init__(self) -> None:
+        if self.recompute != "none" and self.workload.phase != "train":
+            raise PlanError(f"--recompute {self.recompute}: {self.workload.phase} keeps no activations; use train")
+
+    @property
+    def has_attention(self) -> bool:
+        return self.block != "ffn"
+
+    @property
+    def has_ffn(self) -> bool:
+        return self.block != "attention"
+
+    @property
+    def splits_tokens(self) -> bool:
+        """Whether activations between blocks are cut by tokens."""
+        return self.strategy in TOKEN_STRATEGIES and self.tp > 1
+
+    @property
+    def local_tokens(self) -> int:
+        """Tokens whose norm and residual a rank computes."""
+        return self.workload.tokens // self.tp if self.splits_tokens else self.workload.tokens
 
     @property
     def key(self) -> str:
         """A name that tells the cases of a suite apart, for people and for `--resume`."""
         w = self.workload
+        chunks = f"/chunks{self.chunks}" if self.chunks > 1 else ""
+        recompute = f"/{self.recompute}-recompute" if self.recompute != "none" else ""
         return (
             f"{self.block}/{self.model.name}/{w.phase}/{self.strategy}/tp{self.tp}"
-            f"/b{w.batch}/s{w.seq}/c{w.context}/{w.dtype}"
+            f"/b{w.batch}/s{w.seq}/c{w.context}/{w.dtype}{chunks}{recompute}"
         )

@@ -61,6 +61,10 @@ class ModelShape:
         return self.bias == "all"
 
     @property
+    def has_ffn_bias(self) -> bool:
+        return self.bias == "all"
+
+    @property
     def num_parameters(self) -> int:
         """Every weight and bias of the model, embeddings and norms included."""
         norm = self.hidden * (2 if self.norm == "layer" else 1)

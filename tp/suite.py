@@ -1,18 +1,21 @@
 """A suite: the sweeps that a run measures, from a TOML file and flags, and the cases that they expand to."""
 
 import itertools
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from typing import Literal
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Final, Literal
 
 from pydantic import with_config
 
-from tp.case import Block, Case, Phase, Strategy, Workload
-from tp.errors import ConfigError, PlanError
+from tp.case import STRATEGIES, Block, Case, Phase, Recompute, Strategy, Workload
+from tp.errors import ConfigError
 from tp.model import ModelShape, load_model
-from tp.plan.shards import degrees, misfit, require_fit
+from tp.plan.shards import degrees, misfit, require_fit, token_misfit
 from tp.schema import STRICT
 from tp.units import Dtype
+
+# torch's fused symmetric-memory operators have kernels for CUDA alone.
+CUDA_ONLY: Final[tuple[Strategy, ...]] = ("async-tp",)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,24 +28,31 @@ class Suite:
     """Catalogue names or paths of TOML files."""
     tp: tuple[int, ...] = ()
     """Empty: every degree that divides the world and fits the model."""
-    strategy: tuple[Strategy, ...] = ("columns", "allreduce", "sequence")
+    strategy: tuple[Strategy, ...] = ()
+    """Empty: every one that runs on the device."""
     phase: tuple[Phase, ...] = ("prefill", "train")
     batch: tuple[int, ...] = (1,)
     seq: tuple[int, ...] = ()
     """Tokens a sequence; in decode the context, unless `context` is given."""
     context: tuple[int, ...] = ()
     dtype: Dtype | None = None
+    chunks: int | None = None
+    """Pieces that a rank's tokens are sent in under `overlap`; None: as many as the estimate finds best."""
+    recompute: tuple[Recompute, ...] = ("none",)
+    """Of training only."""
 
     def __post_init__(self) -> None:
         for field in ("tp", "batch", "seq", "context"):
             for value in getattr(self, field):
                 if value < 1:
                     raise ValueError(f"{field} holds {value}; sizes are at least 1")
-        for field in ("model", "tp", "strategy", "phase", "batch", "seq", "context"):
+        if self.chunks is not None and self.chunks < 1:
+            raise ValueError(f"chunks is {self.chunks}; it is at least 1")
+        for field in ("model", "tp", "strategy", "phase", "batch", "seq", "context", "recompute"):
             values = getattr(self, field)
             if len(set(values)) < len(values):
                 raise ValueError(f"{field} names a value twice; name it once")
-        for field in ("strategy", "phase", "batch"):
+        for field in ("phase", "batch", "recompute"):
             if not getattr(self, field):
                 raise ValueError(f"{field} is empty; leave it out for the default")
 
@@ -54,6 +64,7 @@ class Defaults:
     model: str
     seq: int
     dtype: Dtype
+    strategies: tuple[Strategy, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,28 +78,41 @@ class PlannedCase:
 def defaults(device: Literal["cpu", "cuda"], native: Sequence[Dtype]) -> Defaults:
     """On GPUs Llama-2-70B in bf16; on a CPU a small real model, in bf16 only where the CPU multiplies in it."""
     if device == "cuda":
-        return Defaults(model="llama2-70b", seq=4096, dtype="bf16")
-    return Defaults(model="tinyllama-1.1b", seq=256, dtype="bf16" if "bf16" in native else "fp32")
+        return Defaults(model="llama2-70b", seq=4096, dtype="bf16", strategies=STRATEGIES)
+    return Defaults(
+        model="tinyllama-1.1b",
+        seq=256,
+        dtype="bf16" if "bf16" in native else "fp32",
+        strategies=tuple(name for name in STRATEGIES if name not in CUDA_ONLY),
+    )
 
 
-def expand(suite: Suite, block: Block, *, world: int | None, chosen: Defaults) -> list[PlannedCase]:
+def expand(
+    suite: Suite, block: Block, *, world: int | None, chosen: Defaults, choose_chunks: Callable[[Case], int]
+) -> list[PlannedCase]:
     """Every case of the suite, those to be interleaved next to each other.
 
-    Without a world, as for a prediction, the degrees are those of the suite, 1, 2, 4 and 8 where it has none.
-    Raises PlanError for a degree that cannot split a model and ConfigError for one that does not divide the world; a
-    case whose tokens do not divide is kept and skipped, since the others of its sweep are sound.
+    Without a world, as for a prediction, the degrees are those of the suite, 1, 2, 4 and 8 where it has none;
+    `choose_chunks` is asked where the suite leaves the chunks of `overlap` open. Raises PlanError for a degree that
+    cannot split a model and ConfigError for one that does not divide the world; a case whose tokens do not divide is
+    kept and skipped, since the others of its sweep are sound.
     """
+    strategies = suite.strategy or chosen.strategies
     cases = []
     for model in [load_model(name) for name in suite.model or (chosen.model,)]:
         for workload in _workloads(suite, chosen):
-            for tp in suite.tp or _all_degrees(model, suite.strategy, world):
+            for tp in suite.tp or _all_degrees(model, block, strategies, world):
                 if world is not None:
                     _require_divides(tp, world)
-                for strategy in suite.strategy:
-                    if not suite.tp and misfit(model, strategy, tp) is not None:
+                for strategy, recompute in itertools.product(strategies, _recomputes(suite, workload)):
+                    if not suite.tp and misfit(model, block, strategy, tp) is not None:
                         continue
-                    case = Case(block=block, model=model, strategy=strategy, tp=tp, workload=workload)
-                    cases.append(PlannedCase(case=case, skip=_token_misfit(case)))
+                    case = Case(
+                        block=block, model=model, strategy=strategy, tp=tp, workload=workload, recompute=recompute
+                    )
+                    if strategy == "overlap" and tp > 1:
+                        case = replace(case, chunks=suite.chunks or choose_chunks(case))
+                    cases.append(_planned(case))
     return cases
 
 
@@ -112,9 +136,17 @@ def _workloads(suite: Suite, chosen: Defaults) -> Iterator[Workload]:
             yield Workload(phase=phase, batch=batch, seq=seq, context=length, dtype=dtype)
 
 
-def _all_degrees(model: ModelShape, strategies: Sequence[Strategy], world: int | None) -> list[int]:
+def _recomputes(suite: Suite, workload: Workload) -> tuple[Recompute, ...]:
+    if workload.phase == "train":
+        return suite.recompute
+    if suite.recompute != ("none",) and "train" not in suite.phase:
+        raise ConfigError(f"--recompute {suite.recompute[0]}: only training keeps activations; add --phase train")
+    return ("none",)
+
+
+def _all_degrees(model: ModelShape, block: Block, strategies: Sequence[Strategy], world: int | None) -> list[int]:
     divisors_of = 8 if world is None else world
-    return sorted({n for strategy in strategies for n in degrees(model, strategy, world=divisors_of)})
+    return sorted({n for strategy in strategies for n in degrees(model, block, strategy, world=divisors_of)})
 
 
 def _require_divides(tp: int, world: int) -> None:
@@ -123,12 +155,9 @@ def _require_divides(tp: int, world: int) -> None:
         raise ConfigError(f"--tp {tp}: does not divide the world of {world}; use {', '.join(map(str, fitting))}")
 
 
-def _token_misfit(case: Case) -> str | None:
-    """Why the case's tokens do not divide; a degree that cannot split the model raises instead."""
-    try:
+def _planned(case: Case) -> PlannedCase:
+    """The case, skipped where its tokens do not divide; a degree that cannot split the model raises PlanError."""
+    skip = token_misfit(case)
+    if skip is None or misfit(case.model, case.block, case.strategy, case.tp) is not None:
         require_fit(case)
-    except PlanError as error:
-        if misfit(case.model, case.strategy, case.tp) is not None:
-            raise
-        return str(error)
-    return None
+    return PlannedCase(case=case, skip=skip)

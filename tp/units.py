@@ -13,9 +13,15 @@ KIB: Final = 2**10
 MIB: Final = 2**20
 GIB: Final = 2**30
 
-Dtype = Literal["fp32", "bf16", "fp16"]
+Dtype = Literal["fp32", "bf16", "fp16", "fp8"]
 DTYPES: Final[tuple[Dtype, ...]] = get_args(Dtype)
-DTYPE_BYTES: Final[dict[Dtype, int]] = {"fp32": 4, "bf16": 2, "fp16": 2}
+DTYPE_BYTES: Final[dict[Dtype, int]] = {"fp32": 4, "bf16": 2, "fp16": 2, "fp8": 1}
+
+
+def activation_dtype(dtype: Dtype) -> Dtype:
+    """What activations are kept and sent in: fp8 is for the operands of matrix products alone."""
+    return "bf16" if dtype == "fp8" else dtype
+
 
 _SI: Final = ((1e15, "P"), (1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k"), (1.0, ""))
 _TIMES: Final = ((1.0, "s"), (1e-3, "ms"), (1e-6, "us"), (1e-9, "ns"))

@@ -12,14 +12,15 @@ from rich.table import Table
 from analysis.predict import Prediction, article_ratio, article_table, prediction_table
 from analysis.predict import predict as predict_cases
 from analysis.verbs.output import make_console
-from tp.case import PHASES, STRATEGIES
+from tp.case import BLOCKS, PHASES, STRATEGIES, Case
 from tp.cost.calibrated import load_calibration
-from tp.cost.choose import make_theories
+from tp.cost.choose import choose_chunks, make_theories
 from tp.cost.theory import THEORIES, PartEstimate, Theory
 from tp.errors import ConfigError
 from tp.flags import choice, comma_list, parse_flags, positive_int
 from tp.hardware import Link, Node
 from tp.model import ModelShape, load_model
+from tp.plan.ops import Backend
 from tp.probe import native_dtypes, resolve_node
 from tp.suite import Suite, defaults, expand
 from tp.units import DTYPES, format_flops_rate, format_rate, format_seconds, significant
@@ -27,7 +28,10 @@ from tp.units import DTYPES, format_flops_rate, format_rate, format_seconds, sig
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PredictFlags:
-    """Estimate the attention block on a machine that need not be here."""
+    """Estimate attention, FFN or a whole block on a machine that need not be here."""
+
+    block: str = "attention"
+    """attention, ffn or block, a whole transformer layer."""
 
     model: str = "llama2-70b"
     """Models, names of configs/models or TOML files."""
@@ -58,11 +62,15 @@ def predict(args: Sequence[str]) -> None:
     node = resolve_node(flags.hardware)
     link = node.link(flags.link or None)
     theory = _theory(flags, node, link)
-    on_gpu = node.device.kind == "gpu"
     suite = _suite(flags)
-    chosen = defaults("cuda" if on_gpu else "cpu", native_dtypes())
-    cases = expand(suite, "attention", world=None, chosen=chosen)
-    predictions = predict_cases(cases, theory, backend="nccl" if on_gpu else "gloo")
+    chosen = defaults("cuda" if node.device.kind == "gpu" else "cpu", native_dtypes())
+    block, backend = choice(flags.block, BLOCKS, flag="--block"), _backend(node)
+
+    def chunks(case: Case) -> int:
+        return choose_chunks(case, [theory], backend=backend)
+
+    cases = expand(suite, block, world=None, chosen=chosen, choose_chunks=chunks)
+    predictions = predict_cases(cases, theory, backend=backend)
     console = make_console()
     if theory.name == "article":
         for name in suite.model:
@@ -71,6 +79,10 @@ def predict(args: Sequence[str]) -> None:
     _print_predictions(console, predictions, node, link)
     if flags.csv:
         _write_csv(prediction_table(predictions), Path(flags.csv))
+
+
+def _backend(node: Node) -> Backend:
+    return "nccl" if node.device.kind == "gpu" else "gloo"
 
 
 def _theory(flags: PredictFlags, node: Node, link: Link) -> Theory:

@@ -2,21 +2,26 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Annotated, TypeVar
+from typing import Annotated, Final, TypeVar
 
 import tyro
 
 from bench.harness.cli import RunFlags, RunSettings, resolve_run
 from bench.harness.measure import Policy
+from bench.harness.runnable import FP8_STRATEGIES, require_runnable
 from tp import catalogue
-from tp.case import PHASES, STRATEGIES, Block
+from tp.case import PHASES, RECOMPUTES, STRATEGIES, Block, Case, Strategy
+from tp.cost.choose import choose_chunks
 from tp.errors import ConfigError
 from tp.flags import choice, comma_list, parse_flags, positive_float, positive_int
 from tp.probe import native_dtypes
-from tp.suite import Defaults, Suite, defaults
+from tp.suite import Defaults, PlannedCase, Suite, defaults, expand
 from tp.units import DTYPES
 
 T = TypeVar("T")
+
+# Strategies that send through our own collectives, which can be silent.
+EMULATED_STRATEGIES: Final[tuple[Strategy, ...]] = ("columns", "allreduce", "sequence", "overlap")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,7 +33,7 @@ class BlockFlags(RunFlags):
     tp: str = ""
     """Tensor-parallel degrees (default: all that divide the world and the heads)."""
     strategy: str = ""
-    """columns, allreduce, sequence (default: all)."""
+    """columns, allreduce, sequence, overlap, async-tp, dtensor (default: all that run on the device)."""
     phase: str = ""
     """prefill, train, decode (default: prefill,train)."""
     batch: str = ""
@@ -37,6 +42,12 @@ class BlockFlags(RunFlags):
     """Tokens a sequence (default: 4096 on GPUs, 256 on a CPU)."""
     context: str = ""
     """Tokens in the KV cache in decode (default: --seq)."""
+    chunks: str = ""
+    """Pieces that a rank's tokens are sent in under overlap (default: as many as the estimate finds best)."""
+    recompute: str = ""
+    """none, selective, full: which activations training makes again in the backward (default: none)."""
+    emulate_tp: str = ""
+    """One rank computes one of so many shards; communication is taken from the estimate, and marked."""
     suite: str = ""
     """A name of configs/suites or a TOML file of sweeps; flags override it."""
     resume: Annotated[bool, tyro.conf.arg(help="Continue --out: cases that it holds are not measured again.")] = False
@@ -57,6 +68,17 @@ class BlockSettings:
     world: int
     resume: bool
     dry_run: bool
+    emulates: bool
+    """Whether one rank stands for all: nothing is sent."""
+
+    def cases(self) -> list[PlannedCase]:
+        """Every case of the suite in this world."""
+
+        def chunks(case: Case) -> int:
+            return choose_chunks(case, self.run.theories(), backend=self.run.backend)
+
+        world = None if self.emulates else self.world
+        return expand(self.suite, self.block, world=world, chosen=self.chosen, choose_chunks=chunks)
 
 
 def read_block_flags(block: Block) -> BlockSettings:
@@ -66,16 +88,41 @@ def read_block_flags(block: Block) -> BlockSettings:
     if flags.world and not flags.dry_run:
         raise ConfigError("--world: only a dry run pretends; add --dry-run, or start more ranks with torchrun")
     run = resolve_run(flags, name=block, resume=flags.resume, dry_run=flags.dry_run)
+    suite, chosen = _suite(block, flags), defaults(run.device, native_dtypes())
+    if flags.emulate_tp:
+        suite, chosen = _emulated(flags, suite, run), replace(chosen, strategies=EMULATED_STRATEGIES)
+    dtype = suite.dtype or chosen.dtype
+    if dtype == "fp8":
+        chosen = replace(chosen, strategies=FP8_STRATEGIES)
+    require_runnable(suite.strategy, suite.phase, dtype, device=run.device, dry_run=flags.dry_run)
     return BlockSettings(
         run=run,
         block=block,
-        suite=_suite(block, flags),
-        chosen=defaults(run.device, native_dtypes()),
+        suite=suite,
+        chosen=chosen,
         policy=Policy(max_seconds=positive_float(flags.seconds or "5", flag="--seconds")),
         world=positive_int(flags.world, flag="--world") if flags.world else run.launch.world,
         resume=flags.resume,
         dry_run=flags.dry_run,
+        emulates=bool(flags.emulate_tp),
     )
+
+
+def _emulated(flags: BlockFlags, suite: Suite, run: RunSettings) -> Suite:
+    """The suite with the emulated degree; ConfigError where emulation has no meaning."""
+    if run.launch.world > 1:
+        raise ConfigError(
+            f"--emulate-tp: {run.launch.world} ranks are here and need no emulation; use --tp, or one rank"
+        )
+    if flags.tp or flags.dry_run or flags.world:
+        raise ConfigError("--emulate-tp: is itself the degree and really measures; leave out --tp, --dry-run, --world")
+    for strategy in suite.strategy:
+        if strategy not in EMULATED_STRATEGIES:
+            raise ConfigError(
+                f"--strategy {strategy}: sends from within torch and cannot be emulated; use "
+                f"{', '.join(EMULATED_STRATEGIES)}"
+            )
+    return replace(suite, tp=(positive_int(flags.emulate_tp, flag="--emulate-tp"),))
 
 
 def _suite(block: Block, flags: BlockFlags) -> Suite:
@@ -91,6 +138,8 @@ def _suite(block: Block, flags: BlockFlags) -> Suite:
         "seq": _listed(flags.seq, lambda word: positive_int(word, flag="--seq"), "--seq"),
         "context": _listed(flags.context, lambda word: positive_int(word, flag="--context"), "--context"),
         "dtype": choice(flags.dtype, DTYPES, flag="--dtype") if flags.dtype else None,
+        "chunks": positive_int(flags.chunks, flag="--chunks") if flags.chunks else None,
+        "recompute": _listed(flags.recompute, lambda word: choice(word, RECOMPUTES, flag="--recompute"), "--recompute"),
     }
     return replace(suite, **{key: value for key, value in given.items() if value is not None})  # type: ignore[arg-type]
 

@@ -9,24 +9,25 @@ Two figures a tensor, both against the oracle in a wider dtype:
 """
 
 import math
-from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Final
 
 import torch
 from torch import Tensor
 
-from bench.harness.cases import TORCH_DTYPES, BuiltCase, Inputs, attention_sizes, local_tokens
+from bench.harness.cases import TORCH_DTYPES, BuiltCase, Inputs, block_sizes, collectives_of, local_tokens, shard_case
 from tp.case import Case
-from tp.layers.collectives import GroupCollectives
+from tp.layers.build import BlockWeights
+from tp.layers.dtensor import local
 from tp.layers.gradients import finish_gradients
-from tp.layers.reference import reference_update, widen
-from tp.layers.weights import AttentionWeights, shard_attention
+from tp.layers.reference import Past, gradients, reference_update, widen
 from tp.layers.wire import Unwatched, Wire
 
-# Roundings to the working dtype on the way through the block: norm, QKV, two in the rotation, the probabilities, the
-# core's result, the output projection, the bias; the sum over n ranks adds n - 1. The backward walks it again.
-FORWARD_ROUNDINGS: Final = 8
+# Roundings to the working dtype on the way through a half: norm, QKV, two in the rotation, the probabilities, the
+# core's result, the output projection, the bias; or norm, up and gate, SiLU, its product, down, the bias. The sum over
+# n ranks adds n - 1, the residual between two halves one. The backward walks it again.
+ATTENTION_ROUNDINGS: Final = 8
+FFN_ROUNDINGS: Final = 7
 # Roundings are not quite independent and not quite uniform; real errors stay under half of the bound.
 SAFETY: Final = 2.0
 # Rounding to nearest does not bias, but few values may round alike: the part of the roundoff granted to the gain,
@@ -52,10 +53,10 @@ class Check:
         return self.error <= self.error_limit and abs(self.gain) <= self.gain_limit
 
 
-def check_case(built: BuiltCase, *, weights: AttentionWeights, inputs: Inputs) -> list[Check]:
+def check_case(built: BuiltCase, *, weights: BlockWeights, inputs: Inputs) -> list[Check]:
     """Run the block once under real collectives and compare; every rank of the group must call it."""
     case, mesh = built.case, built.mesh
-    wire = Wire(collectives=GroupCollectives(mesh), timeline=Unwatched())
+    wire = Wire(collectives=collectives_of(case, mesh), timeline=Unwatched())
     built.forget()
     with torch.set_grad_enabled(built.trains):
         update = built.block.update(built.x, built.positions, wire)
@@ -65,12 +66,16 @@ def check_case(built: BuiltCase, *, weights: AttentionWeights, inputs: Inputs) -
     if built.trains:
         update.backward(built.grad)
         finish_gradients(
-            built.block, strategy=case.strategy, num_kv_heads=case.model.num_kv_heads, collectives=wire.collectives
+            built.block,
+            splits_tokens=case.splits_tokens,
+            num_kv_heads=case.model.num_kv_heads,
+            collectives=wire.collectives,
         )
         checks.append(_compare("input gradient", _gradient(built.x), expected_x, for_gradients))
-        expected = dict(expected_block.named_parameters())
-        for name, parameter in built.block.named_parameters():
-            checks.append(_compare(f"{name} gradient", _gradient(parameter), expected[name], for_gradients))
+        expected = _joined({name: local(p) for name, p in expected_block.named_parameters()})
+        actual = _joined({name: local(_gradient(p)) for name, p in built.block.named_parameters()})
+        for name, gradient in actual.items():
+            checks.append(_compare(f"{name} gradient", gradient, expected[name], for_gradients))
     built.forget()
     return checks
 
@@ -99,8 +104,14 @@ def _limits(case: Case) -> tuple[_Limit, _Limit]:
     """The limits for the output and for the gradients."""
     dtype, w, model = TORCH_DTYPES[case.workload.dtype], case.workload, case.model
     u, u_fp32 = torch.finfo(dtype).eps / 2, torch.finfo(torch.float32).eps / 2
-    roundings = FORWARD_ROUNDINGS + case.tp - 1
-    summed = model.hidden + w.context + model.attention_width
+    roundings, summed = 0, 0
+    if case.has_attention:
+        roundings += ATTENTION_ROUNDINGS + case.tp - 1
+        summed += model.hidden + w.context + model.attention_width
+    if case.has_ffn:
+        roundings += FFN_ROUNDINGS + case.tp - 1
+        summed += model.hidden + model.ffn_width
+    roundings += case.has_attention and case.has_ffn
 
     def limit(*, walks: int, summed: int, independent: int, uneven: bool) -> _Limit:
         error = SAFETY * math.sqrt(walks * (roundings * u**2 + summed * u_fp32**2) / 3)
@@ -109,14 +120,15 @@ def _limits(case: Case) -> tuple[_Limit, _Limit]:
 
     # Gradients are products of rounded factors; the fewest elements among these has the gradient of the keys.
     kv_elements = w.tokens * max(1, model.num_kv_heads // case.tp) * model.head_dim
+    fewest = kv_elements if case.has_attention else w.tokens * model.ffn_width // case.tp
     return (
         limit(walks=1, summed=summed, independent=w.tokens * model.hidden, uneven=False),
-        limit(walks=2, summed=summed + w.tokens, independent=kv_elements, uneven=True),
+        limit(walks=2, summed=summed + w.tokens, independent=fewest, uneven=True),
     )
 
 
 def _compare(name: str, actual: Tensor, expected: Tensor, limit: _Limit) -> Check:
-    y, ref = actual.detach().double().flatten(), expected.detach().double().flatten()
+    y, ref = (tensor.detach().double().flatten() for tensor in (actual, expected))
     norm = float(ref.norm())
     return Check(
         tensor=name,
@@ -127,33 +139,33 @@ def _compare(name: str, actual: Tensor, expected: Tensor, limit: _Limit) -> Chec
     )
 
 
-def _expected(built: BuiltCase, weights: AttentionWeights, inputs: Inputs) -> tuple[Tensor, Tensor, torch.nn.Module]:
+def _expected(built: BuiltCase, weights: BlockWeights, inputs: Inputs) -> tuple[Tensor, Tensor, torch.nn.Module]:
     """The oracle's update, input gradient and parameter gradients, cut as this rank holds them."""
-    case, mesh, sizes = built.case, built.mesh, attention_sizes(built.case)
+    case, mesh = built.case, built.mesh
     wide_dtype = torch.float64 if case.workload.dtype == "fp32" else torch.float32
     wide = widen(weights, wide_dtype)
     x = inputs.x.to(wide_dtype).requires_grad_()
-    past = None if inputs.past is None else (inputs.past[0][:, :, :-1], inputs.past[1][:, :, :-1])
-    first = case.workload.context - case.workload.seq if case.model.position == "rope" else None
+    past = Past(
+        batch=case.workload.batch,
+        first_position=case.workload.context - case.workload.seq if case.model.position == "rope" else None,
+        keys_and_values=None if inputs.past is None else (inputs.past[0][:, :, :-1], inputs.past[1][:, :, :-1]),
+    )
     with torch.set_grad_enabled(built.trains):
-        update = reference_update(x, wide, sizes, batch=case.workload.batch, first_position=first, past=past)
+        update = reference_update(x, wide, block_sizes(case), past)
     tokens = local_tokens(case, mesh)
     if not built.trains:
         return tokens.of(update), tokens.of(x), built.block
     update.backward(inputs.grad.to(wide_dtype))
-    gradients = replace(wide, **{name: _gradient(leaf) for name, leaf in _leaves(wide)})
-    return (
-        tokens.of(update),
-        tokens.of(_gradient(x)),
-        shard_attention(gradients, sizes, strategy=case.strategy, mesh=mesh),
-    )
+    return tokens.of(update), tokens.of(_gradient(x)), shard_case(case, mesh, gradients(wide))
 
 
-def _leaves(weights: AttentionWeights) -> Iterator[tuple[str, Tensor]]:
-    for name in weights.__dataclass_fields__:
-        leaf = getattr(weights, name)
-        if leaf is not None:
-            yield name, leaf
+def _joined(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The biases of queries, keys and values as one tensor: a softmax cancels the keys' own, and 0 has no scale."""
+    biases = [name for name in tensors if name.endswith(("wq.bias", "wk.bias", "wv.bias"))]
+    joined = {name: tensor for name, tensor in tensors.items() if name not in biases}
+    if biases:
+        joined["attention.layer.qkv.bias"] = torch.cat([tensors[name] for name in biases])
+    return joined
 
 
 def _gradient(leaf: Tensor) -> Tensor:

@@ -10,11 +10,14 @@ from typing import Annotated, Final
 import torch
 import tyro
 
-from bench.harness.launch import DeviceKind, Launch, read_launch
+from bench.harness.launch import DeviceKind, Launch, backend_of, read_launch
 from tp.cost.calibrated import Calibration, load_calibration
+from tp.cost.choose import make_theories
+from tp.cost.theory import Theory
 from tp.errors import ConfigError, TpbenchError
 from tp.flags import choice, positive_float
 from tp.hardware import Link, Node
+from tp.plan.ops import Backend
 from tp.probe import resolve_node
 
 RUNS: Final = Path("runs")
@@ -57,6 +60,14 @@ class RunSettings:
     timeout_s: float
     cold: bool
     out: Path
+
+    def theories(self) -> list[Theory]:
+        """The theories that the run's inputs allow; the best is the last."""
+        return make_theories(node=self.node, link=self.link, calibration=self.calibration)
+
+    @property
+    def backend(self) -> Backend:
+        return backend_of(self.device)
 
 
 def run_main(main: Callable[[], None]) -> None:

@@ -11,26 +11,26 @@ from typing import Any
 import torch
 import torch.distributed as dist
 from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.distributed.tensor import DTensor
 from torch.testing._internal.distributed.fake_pg import FakeStore
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry
 
 from bench.harness.block_flags import BlockSettings
-from bench.harness.cases import build_case, full_inputs, full_weights
+from bench.harness.cases import build_case, collectives_of, full_inputs, full_weights
 from bench.harness.console import make_console
-from bench.harness.launch import backend_of
 from tp.errors import MeasurementError
 from tp.layers.census import Census, planned_count
-from tp.layers.collectives import GroupCollectives
 from tp.layers.mesh import Mesh, split_world
 from tp.layers.wire import Unwatched, Wire
 from tp.plan.build import build_plan
 from tp.plan.ops import Gemm, Plan
-from tp.suite import PlannedCase, expand
+from tp.suite import PlannedCase
 from tp.units import format_bytes, format_flops
 
 # The operators that a plan's matrix products become.
-_PRODUCTS = (torch.ops.aten.mm, torch.ops.aten.addmm)
+_PRODUCTS = (torch.ops.aten.mm, torch.ops.aten.addmm, torch.ops.aten._scaled_mm)
+_FUSED = (torch.ops.symm_mem.fused_all_gather_matmul, torch.ops.symm_mem.fused_matmul_reduce_scatter)
 # What arrives whole in inference mode and is made of them.
 _COMPOSITES = (torch.ops.aten.linear, torch.ops.aten.matmul)
 
@@ -41,15 +41,25 @@ class ProductCount(TorchDispatchMode):
     Not FlopCounterMode, which follows modules by hooks that need a real device in the backward.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, num_ranks: int) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.flops = 0
+        self._num_ranks = num_ranks
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: dict[str, Any] | None = None) -> Any:
         kwargs = kwargs or {}
+        if any(issubclass(kind, DTensor) for kind in types):
+            return NotImplemented  # torch unfolds it to local tensors, which come here again
         if func.overloadpacket in _PRODUCTS:
             result = func(*args, **kwargs)
             self.flops += flop_registry[func.overloadpacket](*args, **kwargs, out_val=result)
+            return result
+        if func.overloadpacket in _FUSED:
+            result = func(*args, **kwargs)
+            # torch has no formula for them: every rank's tokens times this rank's weights, or the other way round.
+            shard, matrices = args[0], args[1] if isinstance(args[1], list) else [args[1]]
+            rows = shard.shape[0] * self._num_ranks if isinstance(args[1], list) else shard.shape[0]
+            self.flops += sum(2 * rows * matrix.shape[0] * matrix.shape[1] for matrix in matrices)
             return result
         if func.overloadpacket in _COMPOSITES:
             with self:
@@ -59,7 +69,7 @@ class ProductCount(TorchDispatchMode):
 
 def dry_run(settings: BlockSettings) -> None:
     """Pass every case through on fake tensors; MeasurementError naming the first that disagrees with its plan."""
-    cases = expand(settings.suite, settings.block, world=settings.world, chosen=settings.chosen)
+    cases = settings.cases()
     console = make_console(leads=settings.run.launch.leads)
     dist.init_process_group("fake", store=FakeStore(), rank=0, world_size=settings.world)
     try:
@@ -71,7 +81,7 @@ def dry_run(settings: BlockSettings) -> None:
             if planned.skip is not None:
                 console.print(f"{planned.case.key}: skipped, {planned.skip}", markup=False)
                 continue
-            plan = build_plan(planned.case, backend=backend_of(settings.run.device))
+            plan = build_plan(planned.case, backend=settings.run.backend)
             problems = disagreements(planned, plan, replace(meshes[tp], device=fake_device(planned, meshes[tp])))
             if problems:
                 raise MeasurementError(f"{planned.case.key}: {'; '.join(problems)}")
@@ -93,12 +103,16 @@ def fake_device(planned: PlannedCase, mesh: Mesh) -> torch.device:
 
 def disagreements(planned: PlannedCase, plan: Plan, mesh: Mesh) -> list[str]:
     """How a pass on fake tensors differs from the plan, in sentences; empty when it does not."""
-    census, multiplied = Census(), ProductCount()
+    census, multiplied = Census(), ProductCount(mesh.size)
     with FakeTensorMode():
         weights = full_weights(planned.case, mesh.device)
         inputs = full_inputs(planned.case, mesh.device)
         built = build_case(planned.case, mesh, weights=weights, inputs=inputs)
-        wire = Wire(collectives=GroupCollectives(mesh), timeline=Unwatched())
+        wire = Wire(collectives=collectives_of(planned.case, mesh), timeline=Unwatched())
+        if planned.case.strategy == "dtensor":
+            # Its first pass also runs every op on whole tensors, to find out how they are split.
+            built.run(wire)
+            built.forget()
         with census, multiplied:
             built.run(wire)
     problems = []

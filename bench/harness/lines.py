@@ -8,12 +8,12 @@ from bench.harness.block_flags import BlockSettings
 from bench.harness.checks import Check
 from bench.harness.cli import RunSettings
 from bench.harness.environment import environment
-from bench.harness.launch import Launch, backend_of
+from bench.harness.launch import Launch
 from bench.harness.ranks import Ranks
-from bench.harness.records import CaseResult, CheckResult, Header, Planned, Samples, Status
-from tp.cost.choose import make_theories
-from tp.cost.theory import Theory, estimate_plan
+from bench.harness.records import CaseResult, CheckResult, Header, Observation, Planned, Samples, Status
+from tp.cost.theory import estimate_plan
 from tp.plan.build import build_plan
+from tp.plan.memory import plan_memory
 from tp.suite import PlannedCase
 
 
@@ -24,7 +24,7 @@ def header_line(run: RunSettings, ranks: Ranks) -> Header:
         command=run.command,
         world=run.launch.world,
         num_nodes=run.launch.num_nodes,
-        backend=backend_of(run.device),
+        backend=run.backend,
         hardware=run.node,
         calibration=run.calibration_path,
         environment={"ranks": ranks.gather_objects(environment())},
@@ -39,22 +39,19 @@ def oversubscribed(kind: str, launch: Launch, num_devices: int) -> str | None:
     return None
 
 
-def theories(run: RunSettings) -> list[Theory]:
-    """The theories that the run's inputs allow."""
-    return make_theories(node=run.node, link=run.link, calibration=run.calibration)
-
-
 def plan_line(planned: PlannedCase, settings: BlockSettings) -> Planned:
     """The plan and its estimates under every theory that there is, as they stand before the first sample."""
     if planned.skip:
         return Planned(key=planned.case.key, written=now(), case=planned.case, ops=(), estimates=())
-    plan = build_plan(planned.case, backend=backend_of(settings.run.device))
+    plan = build_plan(planned.case, backend=settings.run.backend)
     return Planned(
         key=planned.case.key,
         written=now(),
         case=planned.case,
         ops=plan.ops,
-        estimates=tuple(estimate_plan(plan, theory) for theory in theories(settings.run)),
+        estimates=tuple(estimate_plan(plan, theory) for theory in settings.run.theories()),
+        memory=plan_memory(planned.case, device=settings.run.device),
+        emulated=settings.emulates,
     )
 
 
@@ -66,6 +63,7 @@ def case_line(
     groups: int,
     checks: tuple[CheckResult, ...] = (),
     samples: tuple[Samples, ...] = (),
+    observed: Observation | None = None,
 ) -> CaseResult:
     return CaseResult(
         key=planned.case.key,
@@ -75,6 +73,7 @@ def case_line(
         groups=groups,
         checks=checks,
         samples=samples,
+        observed=observed,
     )
 
 

@@ -10,13 +10,14 @@ from rich.console import Console
 from bench.harness.cli import RunFlags, RunSettings, resolve_run
 from bench.harness.clock import Clock, make_clock
 from bench.harness.console import make_console, op_table, progress_bar
-from bench.harness.launch import backend_of, pick_device, process_group
-from bench.harness.lines import header_line, now, theories
+from bench.harness.launch import pick_device, process_group
+from bench.harness.lines import header_line, now
 from bench.harness.measure import Policy, Task, measure
 from bench.harness.op_sweeps import RANGES, attention_ops, collective_ops, elementwise_ops, gemm_ops
 from bench.harness.op_tasks import collective_task, compute_task
 from bench.harness.ranks import Ranks
 from bench.harness.records import OpResult, RecordWriter
+from bench.harness.runnable import require_runnable
 from tp.errors import ConfigError
 from tp.flags import choice, parse_flags, positive_float, positive_int
 from tp.layers.collectives import GroupCollectives
@@ -24,7 +25,7 @@ from tp.layers.mesh import split_world
 from tp.plan.ops import Collective, Op
 from tp.probe import native_dtypes
 from tp.suite import defaults
-from tp.units import DTYPES, Dtype
+from tp.units import DTYPES, Dtype, activation_dtype
 
 # Ops that take turns, so that each finds the caches as another one left them.
 TURN: Final = 8
@@ -50,10 +51,12 @@ def measure_compute() -> None:
     shapes, ranges = positive_int(flags.shapes, flag="--shapes"), RANGES[run.device]
     if shapes < 8:
         raise ConfigError(f"--shapes {shapes}: too few to fit anything; use at least 8")
+    require_runnable((), (), dtype, device=run.device, dry_run=False)
+    activations = activation_dtype(dtype)
     ops: list[Op] = [
         *gemm_ops(ranges, dtype, count=shapes),
-        *attention_ops(ranges, dtype, count=max(shapes // 2, 8)),
-        *elementwise_ops(ranges, dtype, count=max(shapes // 4, 8)),
+        *attention_ops(ranges, activations, count=max(shapes // 2, 8)),
+        *elementwise_ops(ranges, activations, count=max(shapes // 4, 8), quantizes=dtype == "fp8"),
     ]
     _run([(1, ops)], run, seconds=flags.seconds, title="compute")
 
@@ -64,8 +67,8 @@ def measure_collectives() -> None:
         RunFlags, prog="bench/collectives.py", description="Measure all-reduce, all-gather, reduce-scatter, send/recv."
     )
     run = resolve_run(flags, name="collectives")
-    dtype = _dtype(flags, run)
-    world, backend = run.launch.world, backend_of(run.device)
+    dtype = activation_dtype(_dtype(flags, run))
+    world, backend = run.launch.world, run.backend
     if world == 1:
         raise ConfigError("bench/collectives.py: one rank says nothing to itself; use torchrun --nproc-per-node 2")
     degrees = [n for n in range(2, world + 1) if world % n == 0]
@@ -125,7 +128,9 @@ def _measure_turn(
     run: RunSettings,
 ) -> list[OpResult]:
     device = collectives.mesh.device
-    priced = [{theory.name: price for theory in theories(run) if (price := theory.price(op)) is not None} for op in ops]
+    priced = [
+        {theory.name: price for theory in run.theories() if (price := theory.price(op)) is not None} for op in ops
+    ]
     tasks: list[Task] = [
         collective_task(op, collectives, name=str(number))
         if isinstance(op, Collective)

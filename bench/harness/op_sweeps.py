@@ -15,13 +15,13 @@ from scipy.stats import qmc
 from bench.harness.launch import DeviceKind
 from tp.plan.ops import (
     COLLECTIVE_KINDS,
-    ELEMENTWISE_KINDS,
     AttentionCore,
     Backend,
     Collective,
     CollectiveKind,
     Direction,
     Elementwise,
+    ElementwiseKind,
     Gemm,
     Layout,
 )
@@ -77,11 +77,13 @@ def gemm_ops(ranges: Ranges, dtype: Dtype, *, count: int) -> list[Gemm]:
     """`count` shapes in each of the three layouts, as a linear layer has them: tokens, inputs and outputs."""
     ops: list[Gemm] = []
     shapes = _spread(count, ranges.tokens, ranges.width, ranges.width)
+    # In fp8 there is no backward, whose layouts it does not multiply.
+    layouts: tuple[Layout, ...] = ("nt",) if dtype == "fp8" else GEMM_LAYOUTS
     for tokens, inputs, outputs in shapes:
         n, k = (_multiple(size, 64) for size in (outputs, inputs))
         tokens = min(tokens, max(1, int(ranges.max_gemm_flops / (2 * n * k))))
         sizes = {"nt": (tokens, n, k), "nn": (tokens, k, n), "tn": (n, k, tokens)}
-        for layout in GEMM_LAYOUTS:
+        for layout in layouts:
             rows, columns, length = sizes[layout]
             direction: Direction = "forward" if layout == "nt" else "backward"
             ops.append(Gemm(part="qkv", direction=direction, layout=layout, m=rows, n=columns, k=length, dtype=dtype))
@@ -105,21 +107,24 @@ def attention_ops(ranges: Ranges, dtype: Dtype, *, count: int) -> list[Attention
     return ops
 
 
-def elementwise_ops(ranges: Ranges, dtype: Dtype, *, count: int) -> list[Elementwise]:
+def elementwise_ops(ranges: Ranges, dtype: Dtype, *, count: int, quantizes: bool = False) -> list[Elementwise]:
     """Every kind of pass over tensors of `count` sizes; bytes as a plan counts them."""
     ops = []
-    for kind in ELEMENTWISE_KINDS:
-        reads, writes = _PASSES[kind]
+    for kind, (reads, writes) in PASSES.items():
+        if kind == "quantize" and not quantizes:
+            continue
         for even in np.geomspace(*ranges.elementwise_bytes, count):
             size = _multiple(round(even), 4096 * DTYPE_BYTES[dtype])
-            direction: Direction = "backward" if kind in ("norm_backward", "bias_grad") else "forward"
+            direction: Direction = "backward" if kind.endswith(("_backward", "_grad")) else "forward"
+            # What is quantised is written in fp8.
+            written = writes * size * (DTYPE_BYTES["fp8"] if kind == "quantize" else DTYPE_BYTES[dtype])
             ops.append(
                 Elementwise(
                     part="norm",
                     direction=direction,
                     kind=kind,
                     read_bytes=reads * size,
-                    written_bytes=writes * size,
+                    written_bytes=written // DTYPE_BYTES[dtype],
                     dtype=dtype,
                 )
             )
@@ -127,13 +132,18 @@ def elementwise_ops(ranges: Ranges, dtype: Dtype, *, count: int) -> list[Element
 
 
 # Tensors read and written by each kind, as the plan of a block counts them.
-_PASSES: Final = {
+PASSES: Final[dict[ElementwiseKind, tuple[int, int]]] = {
     "norm": (1, 1),
     "norm_backward": (2, 1),
     "rope": (1, 1),
     "residual": (2, 1),
     "concat": (1, 1),
     "bias_grad": (1, 0),
+    "swiglu": (3, 2),
+    "swiglu_backward": (7, 4),
+    "gelu": (1, 1),
+    "gelu_backward": (2, 1),
+    "quantize": (2, 1),
 }
 
 

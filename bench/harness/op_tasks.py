@@ -1,7 +1,7 @@
 """One op of a plan as something to time alone, on the kernels that the layers call."""
 
 from collections.abc import Callable
-from typing import assert_never
+from typing import Literal, assert_never
 
 import torch
 from torch import Tensor
@@ -9,10 +9,14 @@ from torch.nn.functional import linear, rms_norm, scaled_dot_product_attention
 
 from bench.harness.cases import TORCH_DTYPES
 from bench.harness.measure import Task
+from bench.harness.op_sweeps import PASSES
 from tp.layers.block import EPSILON
 from tp.layers.collectives import GroupCollectives
+from tp.layers.ffn import plain_gelu, swiglu
+from tp.layers.fp8 import fp8_product, quantize
 from tp.layers.rope import rope_table, rotate
 from tp.plan.ops import AttentionCore, Collective, Elementwise, Gemm
+from tp.units import activation_dtype
 
 Call = Callable[[], object]
 
@@ -38,7 +42,7 @@ def _discard(call: Call) -> None:
 
 
 def _compute_call(op: Gemm | AttentionCore | Elementwise, device: torch.device) -> Call:
-    dtype = TORCH_DTYPES[op.dtype]
+    dtype = TORCH_DTYPES[activation_dtype(op.dtype)]
 
     def random(*shape: int) -> Tensor:
         return torch.randn(shape, device=device, dtype=torch.float32).to(dtype)
@@ -55,6 +59,8 @@ def _compute_call(op: Gemm | AttentionCore | Elementwise, device: torch.device) 
 
 
 def _gemm(op: Gemm, random: Callable[..., Tensor]) -> Call:
+    if op.dtype == "fp8":
+        return _fp8_gemm(op, random)
     match op.layout:
         case "nt":
             x, weight = random(op.m, op.k), random(op.n, op.k)
@@ -65,6 +71,12 @@ def _gemm(op: Gemm, random: Callable[..., Tensor]) -> Call:
         case "tn":
             grad, x = random(op.k, op.m), random(op.k, op.n)
             return lambda: grad.t() @ x
+
+
+def _fp8_gemm(op: Gemm, random: Callable[..., Tensor]) -> Call:
+    """The product alone, of operands that are quantised before."""
+    (x, x_scale), (weight, scale) = quantize(random(op.m, op.k)), quantize(random(op.n, op.k))
+    return lambda: fp8_product(x, x_scale, weight, scale, bias=None, out_dtype=torch.bfloat16)
 
 
 def _attention(op: AttentionCore, random: Callable[..., Tensor]) -> Call:
@@ -86,18 +98,19 @@ def _attention(op: AttentionCore, random: Callable[..., Tensor]) -> Call:
 
 
 def _elementwise(op: Elementwise, random: Callable[..., Tensor], dtype: torch.dtype, device: torch.device) -> Call:
-    elements = op.written_bytes // dtype.itemsize or op.read_bytes // dtype.itemsize
+    elements = op.read_bytes // dtype.itemsize // PASSES[op.kind][0]
     width = min(ELEMENTWISE_WIDTH, elements)
-    x = random(elements // width, width)
+    rows = elements // width
+    x = random(rows, width)
     match op.kind:
+        case "swiglu" | "gelu" | "swiglu_backward" | "gelu_backward":
+            return _activation(op.kind, rows, width, random)
         case "norm":
             weight = random(width)
             return lambda: rms_norm(x, (width,), weight, EPSILON)
         case "norm_backward":
             weight = random(width).requires_grad_()
-            y = rms_norm(x.requires_grad_(), (width,), weight, EPSILON)
-            grad = torch.randn_like(y)
-            return lambda: torch.autograd.grad(y, (x, weight), grad, retain_graph=True)
+            return _backward(lambda x: rms_norm(x, (width,), weight, EPSILON), x, weight)
         case "rope":
             heads = x.view(1, x.shape[0], -1, ROPE_HEAD_DIM)
             table = rope_table(first=0, count=x.shape[0], head_dim=ROPE_HEAD_DIM, dtype=dtype, device=device)
@@ -110,8 +123,28 @@ def _elementwise(op: Elementwise, random: Callable[..., Tensor], dtype: torch.dt
             return lambda: stacked.transpose(0, 1).reshape(stacked.shape[1], -1)
         case "bias_grad":
             return lambda: x.sum(0)
+        case "quantize":
+            return lambda: quantize(x)
         case _:
             assert_never(op.kind)
+
+
+def _activation(
+    kind: Literal["swiglu", "gelu", "swiglu_backward", "gelu_backward"],
+    rows: int,
+    width: int,
+    random: Callable[..., Tensor],
+) -> Call:
+    gated = kind.startswith("swiglu")
+    x, function = random(rows, 2 * width if gated else width), swiglu if gated else plain_gelu
+    return _backward(function, x) if kind.endswith("_backward") else lambda: function(x)
+
+
+def _backward(function: Callable[[Tensor], Tensor], x: Tensor, *weights: Tensor) -> Call:
+    """The backward of a function on a graph that is built before."""
+    y = function(x.requires_grad_())
+    grad = torch.randn_like(y)
+    return lambda: torch.autograd.grad(y, (x, *weights), grad, retain_graph=True)
 
 
 def collective_call(op: Collective, collectives: GroupCollectives) -> tuple[Call, Callable[[], None]]:
@@ -131,7 +164,8 @@ def collective_call(op: Collective, collectives: GroupCollectives) -> tuple[Call
         case "reduce_scatter":
             return lambda: collectives.reduce_scatter(full), lambda: None
         case "send_recv":
-            return lambda: collectives.pass_on(full), lambda: None
+            received = torch.empty_like(full)
+            return lambda: collectives.exchange(full, received)(), lambda: None
         case _:
             assert_never(op.kind)
 

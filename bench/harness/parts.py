@@ -71,6 +71,8 @@ def part_rows(
     """The rows of a case in the order parts, wholes; `theory` is by default the best that was written down."""
     estimate = choose_estimate(planned.estimates, theory)
     summaries = dict(_summaries(result))
+    if planned.emulated:
+        summaries = _emulated(summaries, estimate)
     names = [*dict.fromkeys(op.part for op in planned.ops), "compute", "communication", "serial", "total"]
     if not any(isinstance(op, Collective) for op in planned.ops):
         names.remove("communication")
@@ -96,6 +98,17 @@ def _summaries(result: CaseResult) -> Iterator[tuple[str, Summary]]:
         by_part[times.part] = by_part.get(times.part, 0.0) + _transfer_or_all(times, result.groups)
     for name, by_rank in by_part.items():
         yield name, summarise(by_rank.max(axis=1).tolist())
+
+
+def _emulated(summaries: dict[str, Summary], estimate: Estimate | None) -> dict[str, Summary]:
+    """One rank's compute as it was measured; a pass is that and the communication that the estimate adds to it."""
+    measured = {name: summary for name, summary in summaries.items() if name not in COLLECTIVE_KINDS}
+    for name in ("serial", "total"):
+        whole, compute = _expected(estimate, name), _expected(estimate, "compute")
+        if "compute" in measured and whole is not None and compute is not None:
+            if whole.seconds is not None and compute.seconds is not None:
+                measured[name] = measured["compute"].later_by(whole.seconds - compute.seconds)
+    return measured
 
 
 def _transfer_or_all(times: PartTimes, groups: int) -> NDArray[np.float64]:
@@ -143,7 +156,7 @@ def _row(
         bytes=sum_bytes(ops),
         flops=sum_flops(ops),
         status=result.status,
-        comparable=header.oversubscribed is None,
+        comparable=header.oversubscribed is None and not planned.emulated,
     )
 
 
@@ -160,8 +173,8 @@ def _ops_of(name: str, ops: Sequence[Op]) -> list[Op]:
 
 
 def _expected(estimate: Estimate | None, name: str) -> PartEstimate | None:
-    """The estimate for a row; a serial pass is priced as the total of a strategy that does not overlap."""
+    """The estimate for a row; records of version 1 have none for a serial pass, which was the total then."""
     if estimate is None:
         return None
-    wanted = "total" if name == "serial" else name
-    return next((part for part in estimate.parts if part.part == wanted), None)
+    by_part: dict[str, PartEstimate] = {part.part: part for part in estimate.parts}
+    return by_part.get(name, by_part.get("total") if name == "serial" else None)

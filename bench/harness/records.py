@@ -8,6 +8,8 @@ Lines, by `line`:
 
 Schema history
   1  first version
+  2  chunks, recompute and emulation of a case; its planned memory, and what was observed of it; ops say what they need.
+     Files of version 1 are read as they are.
 """
 
 import os
@@ -22,10 +24,11 @@ from tp.case import Case
 from tp.cost.theory import Estimate, OpEstimate, TheoryName
 from tp.errors import ConfigError, MeasurementError
 from tp.hardware import Node
-from tp.plan.ops import AttentionCore, Backend, Collective, Direction, Elementwise, Gemm, Part
+from tp.plan.memory import Holding
+from tp.plan.ops import AttentionCore, Backend, Collective, CollectiveKind, Direction, Elementwise, Gemm, Part
 from tp.schema import STRICT, to_json
 
-SCHEMA_VERSION: Final = 1
+SCHEMA_VERSION: Final = 2
 
 AnyOp = Annotated[Gemm | AttentionCore | Elementwise | Collective, Field(discriminator="op")]
 Times = tuple[tuple[float, ...], ...]
@@ -71,12 +74,36 @@ class CheckResult:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Sent:
+    """The collectives of one kind in one pass, as torch dispatched them; sizes as in nccl-tests."""
+
+    kind: CollectiveKind
+    count: int
+    size_bytes: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Observation:
+    """What one pass sent, and what the rank that held most held."""
+
+    sent: tuple[Sent, ...]
+    weight_bytes: int
+    gradient_bytes: int
+    saved_bytes: int
+    """Storages that autograd kept from the forward for the backward."""
+    kv_cache_bytes: int
+    peak_bytes: int | None
+    """By CUDA's allocator; None on a CPU, where nothing counts."""
+    attention_kernel: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 @with_config(STRICT)
 class Header:
     """What is true of the whole run."""
 
     line: Literal["header"] = "header"
-    schema_version: Literal[1] = SCHEMA_VERSION
+    schema_version: Literal[1, 2] = SCHEMA_VERSION
     created: str
     command: tuple[str, ...]
     world: int
@@ -101,6 +128,9 @@ class Planned:
     case: Case
     ops: tuple[AnyOp, ...]
     estimates: tuple[Estimate, ...]
+    memory: tuple[Holding, ...] = ()
+    emulated: bool = False
+    """Whether one rank alone computes its shard, and communication is an estimate."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -118,6 +148,7 @@ class CaseResult:
     """Tensor-parallel groups that ran side by side."""
     checks: tuple[CheckResult, ...]
     samples: tuple[Samples, ...]
+    observed: Observation | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

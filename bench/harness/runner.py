@@ -11,18 +11,31 @@ from bench.harness.checks import check_case
 from bench.harness.clock import Clock, make_clock
 from bench.harness.console import make_console, part_table, progress_bar
 from bench.harness.dryrun import dry_run
-from bench.harness.launch import backend_of, pick_device, process_group
+from bench.harness.launch import pick_device, process_group
 from bench.harness.lines import case_line, header_line, plan_line, worst_over_ranks
 from bench.harness.measure import measure
+from bench.harness.observe import observe
 from bench.harness.parts import part_rows
 from bench.harness.ranks import Ranks
-from bench.harness.records import CaseResult, CheckResult, Header, Planned, RecordWriter, Samples, finished_keys
+from bench.harness.records import (
+    CaseResult,
+    CheckResult,
+    Header,
+    Observation,
+    Planned,
+    RecordWriter,
+    Samples,
+    Status,
+    finished_keys,
+)
 from bench.harness.variants import variants
 from tp.case import Block
 from tp.errors import MeasurementError
-from tp.layers.mesh import Mesh, split_world
+from tp.layers.census import planned_count
+from tp.layers.mesh import Mesh, emulated_mesh, split_world
 from tp.plan.build import build_plan
-from tp.suite import PlannedCase, expand, interleaved
+from tp.plan.ops import Plan
+from tp.suite import PlannedCase, interleaved
 
 
 def run_block(block: Block) -> None:
@@ -36,7 +49,7 @@ def run_block(block: Block) -> None:
 
 def run_suite(settings: BlockSettings) -> None:
     """Measure every case of the suite; MeasurementError when one was wrong against the oracle."""
-    cases = expand(settings.suite, settings.block, world=settings.world, chosen=settings.chosen)
+    cases = settings.cases()
     plans = {planned.case.key: plan_line(planned, settings) for planned in cases}
     leads = settings.run.launch.leads
     finished = finished_keys(settings.run.out, world=settings.world) if settings.resume and leads else frozenset()
@@ -78,7 +91,7 @@ def _measure_all(
         for group in interleaved(todo):
             tp = group[0].case.tp
             if tp not in meshes:
-                meshes[tp] = split_world(tp, device=device)
+                meshes[tp] = (emulated_mesh if settings.emulates else split_world)(tp, device=device)
             bar.update(task, description=group[0].case.key)
             for result in run_group(group, meshes[tp], clock=clock, ranks=ranks, settings=settings):
                 writer.append(result)
@@ -92,42 +105,60 @@ def _measure_all(
 class _Ready:
     planned: PlannedCase
     built: BuiltCase
+    plan: Plan
     checks: tuple[CheckResult, ...]
+    observed: Observation
+
+    @property
+    def problem(self) -> str | None:
+        """Why the case may have no speed."""
+        wrong = [check.tensor for check in self.checks if not check.passed]
+        if wrong:
+            return f"wrong against the oracle: {', '.join(wrong)}"
+        sent = {each.kind: (each.count, each.size_bytes) for each in self.observed.sent}
+        planned = planned_count(self.plan.collectives)
+        return None if self.built.mesh.emulated or sent == planned else f"sends {sent}, planned {planned}"
 
 
 def run_group(
     group: Sequence[PlannedCase], mesh: Mesh, *, clock: Clock, ranks: Ranks, settings: BlockSettings
 ) -> list[CaseResult]:
     """Check and time, against each other, cases that differ in their strategy only."""
-    groups = ranks.size // mesh.size
+    groups = max(1, ranks.size // mesh.size)
     skipped = [case_line(planned, "skipped", planned.skip, groups=groups) for planned in group if planned.skip]
-    checked = _check_all([planned for planned in group if not planned.skip], mesh, ranks)
-    wrong = [ready for ready in checked if not all(check.passed for check in ready.checks)]
-    right = [ready for ready in checked if ready not in wrong]
-    samples = _time_all(right, clock=clock, ranks=ranks, settings=settings)
-    return [
-        *skipped,
-        *(
-            case_line(ready.planned, "failed", _what_is_wrong(ready.checks), groups=groups, checks=ready.checks)
-            for ready in wrong
-        ),
-        *(
-            case_line(ready.planned, "ok", groups=groups, checks=ready.checks, samples=mine)
-            for ready, mine in zip(right, samples, strict=True)
-        ),
-    ]
+    prepared = _prepare_all([planned for planned in group if not planned.skip], mesh, ranks, settings)
+    right = [ready for ready in prepared if ready.problem is None]
+    samples = iter(_time_all(right, clock=clock, ranks=ranks, settings=settings))
+    done = []
+    for ready in prepared:
+        status: Status = "ok" if ready.problem is None else "failed"
+        done.append(
+            case_line(
+                ready.planned,
+                status,
+                ready.problem,
+                groups=groups,
+                checks=ready.checks,
+                samples=next(samples) if status == "ok" else (),
+                observed=ready.observed,
+            )
+        )
+    return [*skipped, *done]
 
 
-def _check_all(group: Sequence[PlannedCase], mesh: Mesh, ranks: Ranks) -> list[_Ready]:
+def _prepare_all(group: Sequence[PlannedCase], mesh: Mesh, ranks: Ranks, settings: BlockSettings) -> list[_Ready]:
+    """Build every case, hold it against the oracle, and watch a pass of it."""
     if not group:
         return []
     weights, inputs = full_weights(group[0].case, mesh.device), full_inputs(group[0].case, mesh.device)
-    checked = []
+    ready = []
     for planned in group:
         built = build_case(planned.case, mesh, weights=weights, inputs=inputs)
-        checks = worst_over_ranks(check_case(built, weights=weights, inputs=inputs), ranks)
-        checked.append(_Ready(planned=planned, built=built, checks=checks))
-    return checked
+        # The oracle needs every rank's share.
+        checks = () if mesh.emulated else worst_over_ranks(check_case(built, weights=weights, inputs=inputs), ranks)
+        plan = build_plan(planned.case, backend=settings.run.backend)
+        ready.append(_Ready(planned=planned, built=built, plan=plan, checks=checks, observed=observe(built, ranks)))
+    return ready
 
 
 def _time_all(
@@ -138,8 +169,7 @@ def _time_all(
         return []
     tasks = []
     for number, ready in enumerate(group):
-        plan = build_plan(ready.planned.case, backend=backend_of(settings.run.device))
-        tasks += [replace(task, name=f"{number}#{task.name}") for task in variants(ready.built, plan)]
+        tasks += [replace(task, name=f"{number}#{task.name}") for task in variants(ready.built, ready.plan)]
     policy = replace(settings.policy, max_seconds=settings.policy.max_seconds * len(group))
     samples = measure(tasks, clock=clock, ranks=ranks, policy=policy)
     by_case: list[list[Samples]] = [[] for _ in group]
@@ -147,11 +177,6 @@ def _time_all(
         position, task_name = name.split("#")
         by_case[int(position)].append(replace(found, task=task_name))
     return [tuple(found) for found in by_case]
-
-
-def _what_is_wrong(checks: Sequence[CheckResult]) -> str:
-    names = [check.tensor for check in checks if not check.passed]
-    return f"wrong against the oracle: {', '.join(names)}"
 
 
 def _show(console: Console, header: Header, planned: Planned, result: CaseResult) -> None:
@@ -164,10 +189,12 @@ def _show(console: Console, header: Header, planned: Planned, result: CaseResult
 
 def _advise(console: Console, settings: BlockSettings, header: Header) -> None:
     """What the user may want to do next."""
+    if settings.emulates:
+        console.print("emulated: one rank computed its shard, unchecked; communication is the estimate's")
     if header.oversubscribed is not None:
         console.print(f"times are not comparable: {header.oversubscribed}")
     idle = header.hardware.num_devices
-    if settings.run.launch.world == 1 and idle > 1:
+    if settings.run.launch.world == 1 and idle > 1 and not settings.emulates:
         what = "GPUs" if settings.run.device == "cuda" else "cores"
         console.print(
             f"{idle} {what} here: torchrun --nproc-per-node {idle} bench/{settings.block}.py splits over them"

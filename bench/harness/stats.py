@@ -1,7 +1,7 @@
 """Statistics of timed iterations; loads without torch."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 import numpy as np
@@ -20,6 +20,17 @@ class Summary:
     p5_s: float
     p95_s: float
     num_samples: int
+
+    def later_by(self, seconds: float) -> "Summary":
+        """The same spread, so many seconds later."""
+        return replace(
+            self,
+            median_s=self.median_s + seconds,
+            low_s=self.low_s + seconds,
+            high_s=self.high_s + seconds,
+            p5_s=self.p5_s + seconds,
+            p95_s=self.p95_s + seconds,
+        )
 
     @property
     def relative_half_width(self) -> float:

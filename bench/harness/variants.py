@@ -2,7 +2,7 @@
 
 from typing import Final
 
-from bench.harness.cases import BuiltCase
+from bench.harness.cases import BuiltCase, collectives_of
 from bench.harness.measure import Task
 from bench.harness.op_tasks import collective_call
 from tp.layers.collectives import Collectives, GroupCollectives, SilentCollectives
@@ -22,22 +22,26 @@ def variants(built: BuiltCase, plan: Plan) -> list[Task]:
     `serial` completes every collective before it computes on; `full` overlaps where the strategy does. For a strategy
     that never overlaps the two are the same work timed twice, which shows what the machine's noise alone does.
     """
-    group, silent = GroupCollectives(built.mesh), SilentCollectives(built.mesh)
+    case, mesh = built.case, built.mesh
+    full = collectives_of(case, mesh)
 
-    def passes(name: str, collectives: Collectives, *, marks_parts: bool = False) -> Task:
+    def passes(name: str, through: BuiltCase, collectives: Collectives, *, marks_parts: bool = False) -> Task:
         def run(timeline: Timeline) -> None:
-            built.run(Wire(collectives=collectives, timeline=timeline))
+            through.run(Wire(collectives=collectives, timeline=timeline))
 
-        return Task(name=name, run=run, reset=built.forget, marks_parts=marks_parts)
+        return Task(name=name, run=run, reset=through.forget, marks_parts=marks_parts)
 
+    if mesh.emulated:
+        silent = SilentCollectives(mesh)
+        return [passes(COMPUTE, built, silent), passes(PARTS, built, silent, marks_parts=True)]
     tasks = [
-        passes(COMPUTE, silent),
-        passes(SERIAL, group),
-        passes(FULL, group),
-        passes(PARTS, group, marks_parts=True),
+        passes(COMPUTE, built.silenced, SilentCollectives(mesh)),
+        passes(SERIAL, built, collectives_of(case, mesh, overlaps=False)),
+        passes(FULL, built, full),
+        passes(PARTS, built, full, marks_parts=True),
     ]
     if plan.collectives:
-        tasks.insert(1, communication(plan.collectives, group))
+        tasks.insert(1, communication(plan.collectives, GroupCollectives(mesh)))
     return tasks
 
 

@@ -1,7 +1,8 @@
 """Run by torchrun: every strategy, phase, dtype, degree and model against the oracle; then with a planted error.
 
-Prints one JSON object on rank 0: for each case its checks, whether the planted error was found, and its census. The
-layers' shape annotations are checked on every call.
+Prints one JSON object on rank 0: for each case its checks, whether the planted error was found, and what it sends and
+holds beside its plan. The layers' shape annotations are checked on every call. `async-tp` runs on torch's own
+fallbacks of its fused operators, which have no CPU kernels.
 """
 
 import itertools
@@ -12,20 +13,23 @@ from jaxtyping import install_import_hook
 with install_import_hook("tp.layers", "beartype.beartype"):
     import torch
     import torch.distributed as dist
+    import torch.distributed._symmetric_memory as symmetric_memory
 
     from bench.harness.cases import build_case, full_inputs, full_weights
     from bench.harness.checks import check_case
     from bench.harness.lines import worst_over_ranks
+    from bench.harness.observe import observe
     from bench.harness.ranks import WorldRanks
-    from tp.case import PHASES, STRATEGIES, Case, Workload
-    from tp.layers.census import Census, planned_count
-    from tp.layers.collectives import GroupCollectives
+    from tp.case import PHASES, RECOMPUTES, STRATEGIES, Case, Workload
+    from tp.layers.census import planned_count
+    from tp.layers.dtensor import local
     from tp.layers.mesh import split_world
-    from tp.layers.wire import Unwatched, Wire
     from tp.model import ModelShape
     from tp.plan.build import build_plan
+    from tp.plan.memory import held_bytes, plan_memory
 
 DTYPES = ("fp32", "bf16")
+TOKENS = 48
 
 
 def shape(name, **changes):
@@ -48,24 +52,48 @@ def shape(name, **changes):
     return ModelShape(name=name, **(sizes | changes))
 
 
-MODELS = (
-    shape("multi-head"),
-    shape("grouped", num_kv_heads=4),
-    shape("kv-heads-under-ranks", num_kv_heads=1),
-    shape("biased", norm="layer", position="learned", bias="all"),
-    shape("qkv-biased", bias="qkv", num_kv_heads=2),
-    # Heads whose width together is not the hidden size.
-    shape("narrow-heads", head_dim=16, num_kv_heads=2),
+HEADS = {"multi-head": 8, "grouped": 4, "kv-heads-under-ranks": 1}
+GRID = tuple(
+    shape(f"{name}-{kind}", num_kv_heads=heads, gated=kind == "gated")
+    for name, heads in HEADS.items()
+    for kind in ("gated", "plain")
+)
+EXTREMES = (
+    shape("biased", norm="layer", position="learned", bias="all", gated=False),
+    shape("gated-biased", bias="all", num_kv_heads=1),
+    # Heads whose width together is not the hidden size; a bias on queries, keys and values alone.
+    shape("narrow-heads", head_dim=16, num_kv_heads=2, bias="qkv"),
 )
 
 
+def case(model, strategy, phase, dtype, tp, block="block", recompute="none"):
+    decodes = phase == "decode"
+    workload = Workload(
+        phase=phase, batch=8 if decodes else 2, seq=1 if decodes else TOKENS, context=TOKENS, dtype=dtype
+    )
+    chunks = 2 if strategy == "overlap" and tp > 1 else 1
+    return Case(
+        block=block, model=model, strategy=strategy, tp=tp, workload=workload, chunks=chunks, recompute=recompute
+    )
+
+
 def cases(world):
-    # One rank alone is the same in every world; it is checked in the smallest.
-    degrees = [n for n in range(1 if world == 2 else 2, world + 1) if world % n == 0]
-    for model, strategy, phase, dtype, tp in itertools.product(MODELS, STRATEGIES, PHASES, DTYPES, degrees):
-        decodes = phase == "decode"
-        workload = Workload(phase=phase, batch=4 if decodes else 2, seq=1 if decodes else 48, context=48, dtype=dtype)
-        yield Case(block="attention", model=model, strategy=strategy, tp=tp, workload=workload)
+    # One rank alone is the same in every world, and so are two: both are checked in the smallest.
+    degrees = [1, 2] if world == 2 else [world]
+    for model, strategy, phase, dtype, tp in itertools.product(GRID, STRATEGIES, PHASES, DTYPES, degrees):
+        yield case(model, strategy, phase, dtype, tp)
+    for model, strategy, phase, tp in itertools.product(EXTREMES, STRATEGIES, PHASES, degrees):
+        yield case(model, strategy, phase, "fp32", tp)
+    # The halves alone, and what is made again instead of kept.
+    for model, strategy, recompute in itertools.product((GRID[2], EXTREMES[0]), STRATEGIES, RECOMPUTES):
+        yield case(model, strategy, "train", "fp32", world, block="attention", recompute=recompute)
+        if recompute != "selective":
+            yield case(model, strategy, "train", "fp32", world, block="ffn", recompute=recompute)
+        if recompute != "none":
+            yield case(model, strategy, "train", "fp32", world, recompute=recompute)
+    # Groups side by side.
+    for strategy, phase in itertools.product(STRATEGIES, PHASES) if world > 2 else ():
+        yield case(GRID[2], strategy, phase, "fp32", 2)
 
 
 def run(case, mesh, ranks):
@@ -73,36 +101,53 @@ def run(case, mesh, ranks):
     weights, inputs = full_weights(case, device), full_inputs(case, device)
     built = build_case(case, mesh, weights=weights, inputs=inputs)
     checks = worst_over_ranks(check_case(built, weights=weights, inputs=inputs), ranks)
-    census = Census()
-    with census:
-        built.run(Wire(collectives=GroupCollectives(mesh), timeline=Unwatched()))
-    planned = planned_count(build_plan(case, backend="gloo").collectives)
+    observed = observe(built, ranks)
+    holdings = plan_memory(case, device="cpu")
     if mesh.rank == mesh.size - 1:
         with torch.no_grad():
-            for parameter in built.block.attention.parameters():
-                parameter.mul_(1.01)
+            for half in built.block.halves:
+                for parameter in half.layer.parameters():
+                    local(parameter).mul_(1.01)
     planted = worst_over_ranks(check_case(built, weights=weights, inputs=inputs), ranks)
     return {
         "checks": [(check.tensor, check.passed, check.error, check.error_limit) for check in checks],
         "planted_found": not all(check.passed for check in planted),
-        "census": census.count,
-        "planned": planned,
+        "sent": {sent.kind: [sent.count, sent.size_bytes] for sent in observed.sent},
+        "planned": planned_count(build_plan(case, backend="gloo").collectives),
+        "held": [
+            observed.weight_bytes,
+            observed.gradient_bytes,
+            observed.saved_bytes,
+            observed.kv_cache_bytes,
+        ],
+        "planned_held": [held_bytes(holdings, kind) for kind in ("weights", "gradients", "saved", "kv_cache")],
+        "kernel": observed.attention_kernel,
     }
+
+
+def fall_back_on_cpu():
+    """Give the fused operators the CPU kernels that torch has for its own tests; lasts as long as what is returned."""
+    library = torch.library.Library("symm_mem", "IMPL", "CPU")
+    library.impl("fused_all_gather_matmul", symmetric_memory._fused_all_gather_matmul_fallback)
+    library.impl("fused_matmul_reduce_scatter", symmetric_memory._fused_matmul_reduce_scatter_fallback)
+    return library
 
 
 def main():
     torch.set_num_threads(1)
+    library = fall_back_on_cpu()
     dist.init_process_group("gloo")
     ranks = WorldRanks()
     meshes = {}
     results = {}
-    for case in cases(ranks.size):
-        if case.tp not in meshes:
-            meshes[case.tp] = split_world(case.tp, device=torch.device("cpu"))
-        results[case.key] = run(case, meshes[case.tp], ranks)
+    for each in cases(ranks.size):
+        if each.tp not in meshes:
+            meshes[each.tp] = split_world(each.tp, device=torch.device("cpu"))
+        results[each.key] = run(each, meshes[each.tp], ranks)
     if ranks.rank == 0:
         print(json.dumps(results))
     dist.destroy_process_group()
+    del library
 
 
 if __name__ == "__main__":

@@ -28,6 +28,9 @@ max_positions = 64
 bias = "none"
 source = "made up for this test"
 """
+ON_CPU = ("columns", "allreduce", "sequence", "overlap", "dtensor")
+# Degrees, strategies, phases.
+NUM_CASES = 2 * 5 * 2
 VARIANTS = {"compute", "communication", "serial", "full", "parts"}
 
 
@@ -51,8 +54,7 @@ def test_default_run_measures_every_degree_strategy_and_variant(two_ranks):
     _, out = two_ranks
     run = load_run(out)
     cases = {(c.planned.case.tp, c.planned.case.strategy, c.planned.case.workload.phase) for c in run.cases}
-    strategies, phases = ("columns", "allreduce", "sequence"), ("prefill", "train")
-    assert cases == {(tp, strategy, phase) for tp in (1, 2) for strategy in strategies for phase in phases}
+    assert cases == {(tp, strategy, phase) for tp in (1, 2) for strategy in ON_CPU for phase in ("prefill", "train")}
     for case in run.cases:
         assert case.result.status == "ok"
         wanted = VARIANTS - ({"communication"} if case.planned.case.tp == 1 else set())
@@ -86,8 +88,8 @@ def test_every_estimate_is_on_disk_before_the_first_sample(two_ranks):
     lines = list(read_lines(out))
     assert isinstance(lines[0], Header)
     kinds = [type(line) for line in lines[1:]]
-    assert set(kinds[:12]) == {Planned}
-    assert set(kinds[12:]) == {CaseResult}
+    assert set(kinds[:NUM_CASES]) == {Planned}
+    assert set(kinds[NUM_CASES:]) == {CaseResult}
     planned = {line.key: line for line in lines if isinstance(line, Planned)}
     for line in lines:
         if isinstance(line, CaseResult):
@@ -106,7 +108,11 @@ def test_table_shows_every_part_with_its_interval(two_ranks):
 def test_parts_table_is_complete(two_ranks):
     _, out = two_ranks
     table = parts_frame([load_run(out)])
-    assert table["measured_s"].notna().all()
+    # DTensor sends from within its layers, where nothing can be marked.
+    inside = (table["strategy"] == "dtensor") & (table["part"] == "all_reduce")
+    assert inside.sum() == 2
+    assert (table["measured_s"].notna() == ~inside).all()
+    table = table[~inside]
     assert table["comparable"].all()
     assert (table["low_s"] <= table["measured_s"]).all()
     assert (table["measured_s"] <= table["high_s"]).all()
@@ -124,7 +130,7 @@ def test_resume_measures_only_what_is_missing(two_ranks, tiny, torchrun, tmp_pat
     assert out.read_text().startswith("".join(lines[:-1]))
     after = [json.loads(line) for line in out.read_text().splitlines()][len(lines) - 1 :]
     assert [line["line"] for line in after] == ["header", "planned", "case"]
-    assert len(load_run(out).cases) == 12
+    assert len(load_run(out).cases) == NUM_CASES
     assert out.with_name("cut.jsonl.torn").read_text() == lines[-1][:100]
 
 
@@ -157,7 +163,7 @@ def test_samples_of_the_variants_interleave(two_ranks):
     """Case after case of a group ends at the same time, since their variants took turns."""
     _, out = two_ranks
     results = [line for line in read_lines(out) if isinstance(line, CaseResult)]
-    groups = [results[i : i + 3] for i in range(0, len(results), 3)]
+    groups = [results[i : i + len(ON_CPU)] for i in range(0, len(results), len(ON_CPU))]
     for group in groups:
-        assert {result.key.split("/")[3] for result in group} == {"columns", "allreduce", "sequence"}
+        assert {result.key.split("/")[3] for result in group} == set(ON_CPU)
     assert all(before[0].written <= after[0].written for before, after in pairwise(groups))

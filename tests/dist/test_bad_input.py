@@ -57,6 +57,31 @@ BAD = {
     "negative size in a file": (["--model", "{negative.toml}"], ["negative.toml", "hidden", "-2048"]),
     "broken file": (["--model", "{broken.toml}"], ["broken.toml", "not valid TOML"]),
     "no such file": (["--model", "nowhere.toml"], ["--model nowhere.toml", "no such file"]),
+    "fused operators on a cpu": (
+        ["--strategy", "allreduce,async-tp", "--device", "cpu"],
+        ["--strategy async-tp", "CUDA only", "--dry-run --device cuda"],
+    ),
+    "fp8 on a cpu": (["--dtype", "fp8", "--device", "cpu"], ["--dtype fp8", "not a CPU", "use fp32"]),
+    "fp8 training": (
+        ["--dtype", "fp8", "--dry-run", "--device", "cuda", "--hardware", "h100-sxm", "--phase", "train"],
+        ["--phase train", "fp8", "--dtype bf16"],
+    ),
+    "fp8 through torch's layers": (
+        ["--dtype", "fp8", "--dry-run", "--device", "cuda", "--phase", "prefill", "--strategy", "dtensor"],
+        ["--strategy dtensor", "fp8", "columns, allreduce, sequence"],
+    ),
+    "no chunks": (["--chunks", "0"], ["--chunks 0", "positive"]),
+    "unknown recomputation": (["--recompute", "some"], ["--recompute some", "none, selective, full"]),
+    "recomputation without training": (
+        ["--recompute", "full", "--phase", "prefill"],
+        ["--recompute full", "--phase train"],
+    ),
+    "emulation beside a degree": (["--emulate-tp", "4", "--tp", "2"], ["--emulate-tp", "--tp"]),
+    "emulation of what sends by itself": (
+        ["--emulate-tp", "4", "--strategy", "dtensor"],
+        ["--strategy dtensor", "cannot be emulated", "columns, allreduce"],
+    ),
+    "emulated degree that does not divide": (["--emulate-tp", "3"], ["--tp 3", "num_heads 32", "use 1, 2, 4"]),
     "context outside decode": (["--context", "64"], ["--context 64", "--phase decode"]),
 }
 

@@ -5,13 +5,30 @@ import pytest
 pytestmark = pytest.mark.dist
 
 
-def test_sixty_four_gpus_without_one(python):
-    flags = ("--dry-run", "--world", "64", "--device", "cuda", "--hardware", "h100-sxm", "--batch", "64")
-    done = python("bench/attention.py", *flags, "--phase", "prefill,train,decode")
+@pytest.mark.parametrize(("block", "degrees"), [("attention", "16,64"), ("ffn", "16,64"), ("block", "")])
+def test_sixty_four_gpus_without_one(python, block, degrees):
+    flags = ("--dry-run", "--world", "64", "--device", "cuda", "--hardware", "h100-sxm", "--batch", "64", "--seq", "128")
+    done = python(f"bench/{block}.py", *flags, "--phase", "prefill,train,decode", *(["--tp", degrees] if degrees else []))
     assert done.returncode == 0, done.stderr
-    # 7 degrees, 3 strategies, 3 phases.
-    assert done.stdout.count(": as planned, ") == 63
-    assert "63 cases fit a world of 64" in done.stdout
+    # 6 strategies, 3 phases; 7 degrees divide 64.
+    count = 18 * (2 if degrees else 7)
+    assert done.stdout.count(": as planned, ") == count
+    assert f"{count} cases fit a world of 64" in done.stdout
+
+
+def test_what_is_made_again_is_planned(python):
+    flags = ("--dry-run", "--world", "64", "--tp", "64", "--device", "cuda", "--hardware", "h100-sxm", "--phase", "train")
+    done = python("bench/block.py", *flags, "--seq", "4096", "--chunks", "2", "--recompute", "none,selective,full")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count(": as planned, ") == 18
+
+
+def test_fp8_products_are_planned(python):
+    flags = ("--dry-run", "--world", "8", "--device", "cuda", "--hardware", "h100-sxm", "--dtype", "fp8")
+    done = python("bench/block.py", *flags, "--phase", "prefill,decode", "--batch", "8", "--seq", "128")
+    assert done.returncode == 0, done.stderr
+    # 4 degrees, the 3 strategies whose products are in one piece, 2 phases.
+    assert done.stdout.count(": as planned, ") == 24
 
 
 def test_skipped_case_says_why(python):

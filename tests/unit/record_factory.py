@@ -6,13 +6,25 @@ from pathlib import Path
 from typing import Any
 
 from analysis.load import Run, load_run
-from bench.harness.records import CaseResult, CheckResult, Header, PartTimes, Planned, Samples, Status, Times
-from tp.case import Case, Phase, Strategy, Workload
+from bench.harness.records import (
+    CaseResult,
+    CheckResult,
+    Header,
+    Observation,
+    PartTimes,
+    Planned,
+    Samples,
+    Sent,
+    Status,
+    Times,
+)
+from tp.case import Block, Case, Phase, Recompute, Strategy, Workload
 from tp.cost.theory import OpEstimate, Theory, TheoryName, estimate_plan
 from tp.hardware import Device, Link, Node, Peak
 from tp.model import ModelShape
 from tp.plan.build import build_plan
-from tp.plan.ops import Collective, Op
+from tp.plan.memory import held_bytes, plan_memory
+from tp.plan.ops import COLLECTIVE_KINDS, Collective, Op
 from tp.schema import to_json
 
 NUM_SAMPLES = 8
@@ -101,14 +113,51 @@ def planned(
     strategy: Strategy = "allreduce",
     tp: int = 2,
     seq: int = 16,
+    block: Block = "attention",
+    recompute: Recompute = "none",
+    chunks: int = 1,
+    emulated: bool = False,
 ) -> Planned:
-    """A case with its plan, and its estimates under `theories`."""
+    """A case with its plan and memory, and its estimates under `theories`."""
     context = 16 if phase == "decode" else seq
     workload = Workload(phase=phase, batch=1, seq=1 if phase == "decode" else seq, context=context, dtype="fp32")
-    case = Case(block="attention", model=model, strategy=strategy, tp=tp, workload=workload)
+    case = Case(
+        block=block,
+        model=model,
+        strategy=strategy,
+        tp=tp,
+        workload=workload,
+        recompute=recompute,
+        chunks=chunks,
+    )
     plan = build_plan(case, backend="gloo")
-    estimates = tuple(estimate_plan(plan, theory) for theory in theories)
-    return Planned(key=case.key, written="2026-11-22T16:00:01.000+00:00", case=case, ops=plan.ops, estimates=estimates)
+    return Planned(
+        key=case.key,
+        written="2026-11-22T16:00:01.000+00:00",
+        case=case,
+        ops=plan.ops,
+        estimates=tuple(estimate_plan(plan, theory) for theory in theories),
+        memory=plan_memory(case, device="cpu"),
+        emulated=emulated,
+    )
+
+
+def observation(plan: Planned, **changes: Any) -> Observation:
+    """One pass of `plan` that sent and held just what was planned, but for `changes`."""
+    kinds = [op.kind for op in plan.ops if isinstance(op, Collective)]
+    sizes = {
+        kind: [op.size_bytes for op in plan.ops if op.part == kind and isinstance(op, Collective)] for kind in kinds
+    }
+    seen = Observation(
+        sent=tuple(Sent(kind=kind, count=len(each), size_bytes=sum(each)) for kind, each in sorted(sizes.items())),
+        weight_bytes=held_bytes(plan.memory, "weights"),
+        gradient_bytes=held_bytes(plan.memory, "gradients"),
+        saved_bytes=held_bytes(plan.memory, "saved"),
+        kv_cache_bytes=held_bytes(plan.memory, "kv_cache"),
+        peak_bytes=None,
+        attention_kernel="flash (CPU)",
+    )
+    return replace(seen, **changes)
 
 
 def result(
@@ -116,6 +165,9 @@ def result(
     *,
     total_s: float = 10e-3,
     compute_s: float | None = None,
+    serial_s: float | None = None,
+    collectives_timed: bool = True,
+    observed: Observation | None = None,
     status: Status = "ok",
     reason: str | None = None,
     error: float | None = 1e-7,
@@ -131,19 +183,38 @@ def result(
         reason=reason,
         groups=max(4 // plan.case.tp, 1),
         checks=() if status == "skipped" else (check,),
-        samples=samples(plan, total_s=total_s, compute_s=compute_s) if timed and status != "skipped" else (),
+        samples=samples(
+            plan, total_s=total_s, compute_s=compute_s, serial_s=serial_s, collectives_timed=collectives_timed
+        )
+        if timed and status != "skipped"
+        else (),
+        observed=observed,
     )
 
 
-def samples(plan: Planned, *, total_s: float, compute_s: float | None = None) -> tuple[Samples, ...]:
-    """All variants of a case on two ranks, of which the second is slower by a thousandth."""
+def samples(
+    plan: Planned,
+    *,
+    total_s: float,
+    compute_s: float | None = None,
+    serial_s: float | None = None,
+    collectives_timed: bool = True,
+) -> tuple[Samples, ...]:
+    """All variants of a case on two ranks, of which the second is slower by a thousandth.
+
+    Not `collectives_timed`: they run within operators of torch and have no part of their own.
+    """
     wire = any(isinstance(op, Collective) for op in plan.ops)
     compute = compute_s if compute_s is not None else (total_s * 0.75 if wire else total_s)
-    wholes = {"compute": compute, "serial": total_s, "full": total_s, "parts": total_s}
+    wholes = {"compute": compute, "serial": serial_s or total_s, "full": total_s, "parts": total_s}
     if wire:
         wholes["communication"] = total_s - compute
     share = total_s / len(plan.ops)
-    parts = tuple(PartTimes(part=op.part, direction=op.direction, times_s=times(share)) for op in plan.ops)
+    parts = tuple(
+        PartTimes(part=op.part, direction=op.direction, times_s=times(share))
+        for op in plan.ops
+        if collectives_timed or op.part not in COLLECTIVE_KINDS
+    )
     return tuple(
         Samples(
             task=task,

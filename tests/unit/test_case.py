@@ -1,6 +1,7 @@
 """Workloads and cases: the phases' rules, and a key that no two cases share."""
 
 import itertools
+from dataclasses import replace
 from pathlib import Path
 from typing import get_args
 
@@ -28,7 +29,7 @@ def test_sizes_follow_from_the_workload() -> None:
     assert decode.tokens == 3
 
 
-@pytest.mark.parametrize(("dtype", "element_bytes"), [("fp32", 4), ("bf16", 2), ("fp16", 2)])
+@pytest.mark.parametrize(("dtype", "element_bytes"), [("fp32", 4), ("bf16", 2), ("fp16", 2), ("fp8", 2)])
 def test_element_bytes(dtype: Dtype, element_bytes: int) -> None:
     assert workload(dtype=dtype).element_bytes == element_bytes
 
@@ -76,8 +77,21 @@ def test_a_key_reads_as_the_case() -> None:
     assert case.key == "attention/llama2-70b/train/sequence/tp8/b4/s2048/c2048/bf16"
 
 
+def test_chunks_and_recompute_are_told_where_they_are_not_the_default() -> None:
+    load = workload(phase="train", batch=4, seq=2048, context=2048)
+    case = Case(block="ffn", model=load_model("llama2-70b"), strategy="overlap", tp=8, workload=load, chunks=4)
+    assert case.key == "ffn/llama2-70b/train/overlap/tp8/b4/s2048/c2048/bf16/chunks4"
+    assert replace(case, recompute="full").key == f"{case.key}/full-recompute"
+    # Between blocks a rank holds its own eighth of 8192 tokens; under `allreduce`, and alone, all of them.
+    assert (case.local_tokens, replace(case, strategy="allreduce").local_tokens) == (1024, 8192)
+    assert replace(case, tp=1).local_tokens == 8192
+
+
 def test_no_two_cases_share_a_key() -> None:
     cases = all_cases()
+    train = [case for case in cases if case.workload.phase == "train"]
+    cases += [replace(case, recompute=kept) for case in train for kept in ("selective", "full")]
+    cases += [replace(case, chunks=2) for case in cases if case.strategy == "overlap"]
     assert len({case.key for case in cases}) == len(set(cases)) == len(cases)
 
 

@@ -178,7 +178,8 @@ def test_a_plan_is_the_sum_of_its_parts() -> None:
         "reduce_scatter": (100.0, 90.0, 120.0, False),
         "compute": (17.5, 14.5, 23.5, True),
         "communication": (200.0, 180.0, 240.0, False),
-        "total": (217.5, 194.5, 263.5, True),
+        "serial": (217.5, 194.5, 263.5, True),
+        "total": (217.5, 194.5, 263.5, True),  # nothing overlaps
     }
     assert found.part("total").seconds == 217.5
     pytest.raises(KeyError, found.part, "up")

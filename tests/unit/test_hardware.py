@@ -26,6 +26,12 @@ PUBLISHED = {
     "rtx-4090": (165.2, 63, "pcie4"),
 }
 
+# Ampere's matrix units multiply nothing narrower than int8; Ada's (capability 8.9) were NVIDIA's next with fp8.
+WITHOUT_FP8 = ("a100-pcie-80gb", "a100-sxm-80gb")
+
+# Dense fp8 TFLOP/s, accumulating in fp32.
+FP8 = {"h100-pcie": 1513, "h100-sxm": 1978.9, "h800-sxm": 1978.9, "gh200": 1979, "rtx-4090": 330.3}
+
 # One direction of x16, after 128b/130b coding.
 PCIE_BYTES_PER_S = {"pcie4": 16 * 16e9 / 8 * 128 / 130, "pcie5": 16 * 32e9 / 8 * 128 / 130}
 
@@ -77,6 +83,9 @@ def test_every_dense_peak_of_a_gpu_follows_from_its_clock(name: str) -> None:
         pytest.skip("a CPU core's peaks are measured, not published")
     for dtype in DTYPES:
         peak = device.dense_peak(dtype)
+        if dtype == "fp8" and name in WITHOUT_FP8:
+            assert peak is None
+            continue
         assert peak is not None
         assert peak.sparsity == "dense"
         if peak.clock_hz is not None and peak.flops_per_cycle_per_unit is not None:
@@ -108,6 +117,20 @@ def test_published_figures(name: str) -> None:
     assert link.name == default_link
     assert link.one_way_bytes_per_s == pytest.approx(two_way_gb_per_s * 1e9 / 2)
     assert any(link.kind == "pcie" for link in node.links)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_fp8_is_twice_as_fast_as_bf16_where_it_is_multiplied_at_all(name: str) -> None:
+    device = load_node(name).device
+    fp8, bf16 = device.dense_peak("fp8"), device.dense_peak("bf16")
+    if name not in FP8:
+        assert fp8 is None
+        return
+    assert fp8 is not None and bf16 is not None
+    assert fp8.flops_per_s == pytest.approx(FP8[name] * 1e12)
+    assert fp8.flops_per_s == pytest.approx(2 * bf16.flops_per_s, rel=1e-3)
+    assert fp8.flops_per_cycle_per_unit == 2 * (bf16.flops_per_cycle_per_unit or 0)
+    assert fp8.clock_hz == bf16.clock_hz
 
 
 def test_nvml_names_tell_the_files_apart() -> None:

@@ -1,116 +1,118 @@
 """The plan of the attention block: which ops, in which order, and their FLOPs and bytes, counted by hand."""
 
-import math
+from collections.abc import Sequence
+from dataclasses import replace
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tp.case import STRATEGIES, Case, Phase, Strategy, Workload
+from tests.unit.plan_factory import (
+    LLAMA,
+    MEGATRON,
+    NORM_BACKWARD,
+    by_word,
+    plan_of,
+    ring_both,
+    ring_gather,
+    ring_scatter,
+    word,
+    words,
+)
+from tp.case import STRATEGIES, Phase, Strategy
 from tp.model import ModelShape, load_model
-from tp.plan.build import build_plan
 from tp.plan.ops import (
     AttentionCore,
-    Backend,
     Collective,
-    CollectiveKind,
     Direction,
     Elementwise,
     Gemm,
     Op,
-    Plan,
-    bus_factor,
     sum_bytes,
     sum_flops,
 )
-from tp.units import Dtype
 
 pytestmark = pytest.mark.unit
 
-
-def plan_of(
-    model: ModelShape,
-    strategy: Strategy,
-    tp: int,
-    *,
-    phase: Phase = "prefill",
-    batch: int = 1,
-    seq: int = 4096,
-    context: int | None = None,
-    dtype: Dtype = "bf16",
-    backend: Backend = "nccl",
-) -> Plan:
-    workload = Workload(phase=phase, batch=batch, seq=seq, context=context or seq, dtype=dtype)
-    return build_plan(
-        Case(block="attention", model=model, strategy=strategy, tp=tp, workload=workload), backend=backend
-    )
-
-
-LLAMA = load_model("llama2-70b")  # h 8192, a 64, a_kv 8, d 128, rope, no bias
-MEGATRON = load_model("megatron-22b")  # h 6144, a 64, a_kv 64, d 96, learned positions, a bias everywhere
-
-
-def word(op: Op) -> str:
-    """An op as part/kind, with a stroke in the backward."""
-    match op:
-        case Gemm():
-            text = f"{op.part}/{op.layout}"
-        case AttentionCore():
-            text = f"{op.part}/attention"
-        case Elementwise():
-            text = f"{op.part}/{op.kind}"
-        case Collective():
-            text = op.kind
-    return text + ("'" if op.direction == "backward" else "")
-
-
-def words(plan: Plan) -> str:
-    return " ".join(word(op) for op in plan.ops)
-
-
+CORE = "core/rope core/attention"
 FORWARD = {
-    "columns": "norm/norm qkv/nt core/rope core/attention all_gather out/concat out/nt all_gather out/concat "
-    "residual/residual",
-    "allreduce": "norm/norm qkv/nt core/rope core/attention out/nt all_reduce residual/residual",
-    "sequence": "norm/norm all_gather qkv/nt core/rope core/attention out/nt reduce_scatter residual/residual",
+    "columns": f"norm/norm qkv/nt {CORE} all_gather out/concat out/nt all_gather out/concat residual/residual",
+    "allreduce": f"norm/norm qkv/nt {CORE} out/nt all_reduce residual/residual",
+    "sequence": f"norm/norm all_gather qkv/nt {CORE} out/nt reduce_scatter residual/residual",
+    # One chunk a rank goes round; sums of the output go round and are added to.
+    "overlap": f"norm/norm {ring_gather('qkv/nt')} {CORE} {ring_scatter('out/nt', 'out/residual')} residual/residual",
+    # A product stands behind the collective that it is fused with.
+    "async-tp": f"norm/norm all_gather qkv/nt {CORE} reduce_scatter out/nt residual/residual",
+    # A product a weight: of queries, keys and values.
+    "dtensor": f"norm/norm qkv/nt qkv/nt qkv/nt {CORE} out/nt all_reduce residual/residual",
 }
-CORE_BACKWARD = "core/attention' core/rope' core/concat' qkv/nn'"
-NORM_BACKWARD = "norm/norm_backward' norm/residual'"
+OUT_RING = ring_gather("out/nn'")
+CORE_BACKWARD = "core/attention' core/rope' core/concat'"
+WHOLE_BACKWARD = "qkv/nn' all_reduce' qkv/tn'"
+EACH_BACKWARD = "qkv/nn' qkv/tn' qkv/nn' qkv/tn' qkv/nn' qkv/tn' qkv/residual' qkv/residual'"
 BACKWARD = {
     # Own columns of the output's gradient need no sending; Z's gradient is summed back to its owners, X's to all.
-    "columns": f"out/nn' out/tn' out/concat' reduce_scatter' {CORE_BACKWARD} qkv/tn' all_reduce' {NORM_BACKWARD}",
-    "allreduce": f"out/nn' out/tn' {CORE_BACKWARD} qkv/tn' all_reduce' {NORM_BACKWARD}",
+    "columns": f"out/nn' out/tn' out/concat' reduce_scatter' {CORE_BACKWARD} {WHOLE_BACKWARD}",
+    # The all-reduce of X's gradient is on its way while the weight's is computed (Megatron).
+    "allreduce": f"out/nn' out/tn' {CORE_BACKWARD} {WHOLE_BACKWARD}",
     # Two all-gathers: of the output's gradient, and of the input again for the weight gradient.
-    "sequence": f"all_gather' out/nn' out/tn' {CORE_BACKWARD} all_gather' qkv/tn' reduce_scatter' {NORM_BACKWARD}",
+    "sequence": f"all_gather' out/nn' out/tn' {CORE_BACKWARD} all_gather' qkv/nn' reduce_scatter' qkv/tn'",
+    "overlap": f"out/concat' {OUT_RING} out/tn' {CORE_BACKWARD} {ring_both('qkv')}",
+    "async-tp": f"all_gather' out/nn' out/tn' {CORE_BACKWARD} all_gather' qkv/tn' reduce_scatter' qkv/nn'",
+    # Each weight gives an input gradient of its own, and each of the three a gradient of its own: no concatenation.
+    "dtensor": f"out/nn' out/tn' core/attention' core/rope' {EACH_BACKWARD} all_reduce'",
 }
 
 
 @pytest.mark.parametrize("strategy", STRATEGIES)
 def test_the_ops_of_each_phase(strategy: Strategy) -> None:
     assert words(plan_of(LLAMA, strategy, 8)) == FORWARD[strategy]
-    assert words(plan_of(LLAMA, strategy, 8, phase="train")) == f"{FORWARD[strategy]} {BACKWARD[strategy]}"
+    assert words(plan_of(LLAMA, strategy, 8, phase="train")) == (
+        f"{FORWARD[strategy]} {BACKWARD[strategy]} {NORM_BACKWARD}"
+    )
     decode = plan_of(LLAMA, strategy, 8, phase="decode", batch=8, seq=1, context=4096)
     # The newest key and value are written into the cache before they are attended to.
     assert words(decode) == FORWARD[strategy].replace("core/attention", "core/concat core/attention")
 
 
+def overlapping(strategy: Strategy) -> list[tuple[str, int | None]]:
+    """The collectives of a training pass that compute goes on beside, and what the op behind each needs."""
+    ops = plan_of(LLAMA, strategy, 8, phase="train").ops
+    pairs = zip(ops, ops[1:], strict=False)
+    return [
+        (word(op), getattr(then, "needs", None)) for op, then in pairs if isinstance(op, Collective) and op.overlaps
+    ]
+
+
+def test_what_overlaps_and_what_is_waited_for() -> None:
+    # The products beside them need those before: 1 of the forward; for `columns` 2 and Z's gradient.
+    assert overlapping("allreduce") == [("all_reduce'", 1)]
+    assert overlapping("columns") == [("all_reduce'", 3)]
+    # The weight gradient needs the input (the 4th) but not the sum that is under way.
+    assert overlapping("sequence") == [("all_gather'", 3), ("reduce_scatter'", 4)]
+    # The input for the weight gradient (the 4th) is not fused with anything.
+    assert overlapping("async-tp") == [
+        ("all_gather", 0),
+        ("reduce_scatter", 1),
+        ("all_gather'", 2),
+        ("reduce_scatter'", 4),
+    ]
+    assert overlapping("dtensor") == []
+    # Everything that goes round: 7 sends of each of QKV's input, the output's sums, and 3 times that in the backward.
+    assert len(overlapping("overlap")) == 5 * 7
+
+
 def test_biases_and_learned_positions_change_the_list() -> None:
-    forward, backward = "norm/norm qkv/nt core/attention out/nt", "core/attention' core/concat' qkv/nn' qkv/tn'"
+    forward, backward = "norm/norm qkv/nt core/attention out/nt", "core/attention' core/concat'"
     train = plan_of(MEGATRON, "allreduce", 8, phase="train", seq=2048)
     assert words(train) == (
         f"{forward} all_reduce residual/residual residual/residual "
-        f"residual/bias_grad' out/nn' out/tn' {backward} qkv/bias_grad' all_reduce' {NORM_BACKWARD}"
+        f"residual/bias_grad' out/nn' out/tn' {backward} qkv/bias_grad' qkv/nn' all_reduce' qkv/tn' {NORM_BACKWARD}"
     )
     columns = words(plan_of(MEGATRON, "columns", 8, phase="train", seq=2048))
     # The output bias is split with its columns and added by the product itself.
     assert columns.count("residual/residual") == 1
     assert "out/tn' out/bias_grad' out/concat' reduce_scatter'" in columns
-
-
-def by_word(plan: Plan, name: str) -> list[Op]:
-    found = [op for op in plan.ops if word(op) == name]
-    assert found, f"no {name} in {words(plan)}"
-    return found
 
 
 def test_llama_70b_on_8_ranks_by_hand() -> None:
@@ -192,9 +194,15 @@ def test_the_backward_costs_twice_the_products_and_two_and_a_half_cores(strategy
         ("columns", "prefill", 2),  # all-gather Z, all-gather the output
         ("allreduce", "prefill", 2),
         ("sequence", "prefill", 2),
+        ("overlap", "prefill", 2),  # 7 chunks of S/8 each way
+        ("async-tp", "prefill", 2),
+        ("dtensor", "prefill", 2),
         ("columns", "train", 5),  # and back: reduce-scatter Z', all-reduce X'
         ("allreduce", "train", 4),
         ("sequence", "train", 5),  # and back: all-gather, all-gather again, reduce-scatter
+        ("overlap", "train", 5),
+        ("async-tp", "train", 5),
+        ("dtensor", "train", 4),
     ],
 )
 def test_what_each_strategy_sends(strategy: Strategy, phase: Phase, sent: int) -> None:
@@ -203,7 +211,7 @@ def test_what_each_strategy_sends(strategy: Strategy, phase: Phase, sent: int) -
 
 def test_columns_gathers_z_by_its_own_width() -> None:
     model = load_model("qwen2.5-72b")
-    wide = ModelShape(**{name: getattr(model, name) for name in model.__dataclass_fields__} | {"head_dim": 192})
+    wide = replace(model, head_dim=192)
     gathered = [op.size_bytes for op in plan_of(wide, "columns", 8, dtype="fp32").collectives]
     assert gathered == [4096 * 64 * 192 * 4, 4096 * 8192 * 4]  # b*s*a*d*e, then b*s*h*e
 
@@ -263,32 +271,32 @@ def test_one_rank_sends_nothing_whatever_the_strategy(
     lengths = {"batch": sizes["batch"], "seq": 1, "context": sizes["seq"]} if phase == "decode" else sizes
     plans = [plan_of(model, strategy, 1, phase=phase, **lengths) for strategy in STRATEGIES]
     assert all(not plan.collectives and plan.sent_bytes == 0 for plan in plans)
-    assert plans[0].ops == plans[1].ops == plans[2].ops
+    one_by_one = plans[STRATEGIES.index("dtensor")]
+    assert all(plan.ops == plans[0].ops for plan in plans if plan is not one_by_one)
+    # DTensor multiplies by the weights one by one there too, with as many FLOPs.
+    assert len(gemms(one_by_one.ops)) > len(gemms(plans[0].ops))
+    assert sum_flops(one_by_one.ops) == plans[0].flops
 
 
-def sent(kind: CollectiveKind, num_ranks: int, size_bytes: int, backend: Backend) -> float:
-    return Collective(
-        kind=kind, direction="forward", num_ranks=num_ranks, size_bytes=size_bytes, dtype="bf16", backend=backend
-    ).sent_bytes
+def gemms(ops: Sequence[Op]) -> list[Gemm]:
+    return [op for op in ops if isinstance(op, Gemm)]
 
 
-@given(st.integers(2, 128), st.integers(1, 2**40))
-@settings(deadline=None)
-def test_an_all_reduce_sends_what_its_halves_send(num_ranks: int, size_bytes: int) -> None:
-    whole = sent("all_reduce", num_ranks, size_bytes, "nccl")
-    halves = sent("reduce_scatter", num_ranks, size_bytes, "nccl") + sent("all_gather", num_ranks, size_bytes, "nccl")
-    assert math.isclose(whole, halves, rel_tol=1e-12)
-    assert math.isclose(whole, 2 * size_bytes * (num_ranks - 1) / num_ranks, rel_tol=1e-12)
-    # gloo has no reduce-scatter of its own and runs an all-reduce.
-    assert sent("reduce_scatter", num_ranks, size_bytes, "gloo") == sent("all_reduce", num_ranks, size_bytes, "gloo")
-    assert sent("all_gather", num_ranks, size_bytes, "gloo") == sent("all_gather", num_ranks, size_bytes, "nccl")
-    assert sent("send_recv", num_ranks, size_bytes, "nccl") == size_bytes
-
-
-def test_bus_factors_are_those_of_nccl_tests() -> None:
-    # https://github.com/NVIDIA/nccl-tests/blob/master/doc/PERFORMANCE.md, at 8 ranks.
-    kinds: tuple[CollectiveKind, ...] = ("all_reduce", "all_gather", "reduce_scatter", "send_recv")
-    assert [bus_factor(kind, 8) for kind in kinds] == [1.75, 0.875, 0.875, 1.0]
+@pytest.mark.parametrize("strategy", ["allreduce", "sequence", "columns"])
+def test_fp8_quantises_what_each_product_is_given(strategy: Strategy) -> None:
+    plan, plain = plan_of(LLAMA, strategy, 8, dtype="fp8"), plan_of(LLAMA, strategy, 8)
+    assert words(plan) == FORWARD[strategy].replace("qkv/nt", "qkv/quantize qkv/nt").replace(
+        "out/nt", "out/quantize out/nt"
+    )
+    qkv, quantize = by_word(plan, "qkv/nt")[0], by_word(plan, "qkv/quantize")[0]
+    # One byte an operand, two a result: 4096*8192 + 8192*1280 + 2 * 4096*1280
+    assert qkv.moved_bytes == 33_554_432 + 10_485_760 + 10_485_760  # type: ignore[union-attr]
+    assert isinstance(quantize, Elementwise)
+    # Read in bf16 for the largest magnitude and again to scale, written in one byte.
+    assert (quantize.read_bytes, quantize.written_bytes) == (4 * 4096 * 8192, 4096 * 8192)
+    # Everything else, sends too, is as in bf16.
+    rest = [op for op in plan.ops if not isinstance(op, Gemm) and word(op) not in ("qkv/quantize", "out/quantize")]
+    assert rest == [op for op in plain.ops if not isinstance(op, Gemm)]
 
 
 def test_parts_come_in_canonical_order_and_cover_the_ops() -> None:

@@ -13,22 +13,37 @@ from hypothesis import strategies as st
 from analysis.drawing import MAX_LABEL, PAGE_COLOURS, Chart, inline_svg, label, save, svg
 from analysis.load import Run
 from analysis.plots import MAX_SCENARIOS, PART_STYLES, STRATEGY_STYLES, charts, error_chart, scaling_chart
+from analysis.stacks import MAX_TABLES, MEMORY_STYLES, TIME_STYLES
+from analysis.strategies import strategies_frame
 from analysis.tables import parts_frame, scaling_frame
 from bench.harness.parts import WHOLES
-from tests.unit.record_factory import TOY, FixedTheory, compute_only, header, planned, result, scaling_run, write_run
+from tests.unit.record_factory import (
+    TOY,
+    FixedTheory,
+    compute_only,
+    header,
+    observation,
+    planned,
+    result,
+    scaling_run,
+    write_run,
+)
 from tp.case import STRATEGIES
+from tp.plan.memory import HOLDING_KINDS, held_bytes
 from tp.plan.ops import PARTS
+from tp.units import format_bytes
 
 pytestmark = pytest.mark.unit
 
-NAMES = ["measured-against-predicted", "time-against-tp", "error-by-part"]
+NAMES = ["measured-against-predicted", "time-against-tp", "strategies-side-by-side", "error-by-part"]
 TEXT = "{http://www.w3.org/2000/svg}text"
 HOSTILE = r"</text><script>alert(1)</script> $\frac{$ & 'x' " "\x07"
 
 
 def draw(*runs: Run) -> dict[str, Chart]:
     parts = parts_frame(runs)
-    return {chart.name: chart for chart in charts(parts, scaling_frame(parts))}
+    scaled = scaling_frame(parts)
+    return {chart.name: chart for chart in charts(parts, scaled, strategies_frame(runs, parts, scaled))}
 
 
 def scaling(run: Run) -> pd.DataFrame:
@@ -104,7 +119,7 @@ def test_a_label_is_a_short_line_that_xml_can_hold(name: str) -> None:
 def test_missing_estimates_leave_only_what_was_measured(tmp_path: Path) -> None:
     plans = [planned(tp=1), planned(tp=2)]
     run = write_run(tmp_path / "n.jsonl", header(), *plans, *map(result, plans))
-    assert list(draw(run)) == ["time-against-tp"]
+    assert list(draw(run)) == ["time-against-tp", "strategies-side-by-side"]
     text = words(draw(run)["time-against-tp"])
     assert "compute, measured" in text and "predicted" not in text
 
@@ -154,3 +169,80 @@ def test_no_two_parts_and_no_two_strategies_look_alike() -> None:
         markers = [marker for marker, _ in styles]
         assert len(set(markers)) == len(markers)
     assert len(STRATEGY_STYLES) >= len(STRATEGIES)
+
+
+def test_strategies_side_by_side_tell_time_and_memory_of_each(tmp_path: Path) -> None:
+    plans = [planned(phase="train", block="block", strategy=name, tp=2) for name in ("allreduce", "sequence")]
+    plans.append(planned(phase="train", block="block", tp=2, recompute="full"))
+    results = [
+        result(plan, total_s=total_s, observed=observation(plan))
+        for plan, total_s in zip(plans, (5e-3, 4e-3, 6e-3), strict=True)
+    ]
+    chart = draw(write_run(tmp_path / "s.jsonl", header(), *plans, *results))["strategies-side-by-side"]
+    told = [
+        f"{name} {total} and {format_bytes(held_bytes(plan.memory) - held_bytes(plan.memory, 'workspace'))}"
+        for plan, name, total in zip(
+            plans,
+            ("allreduce", "sequence", "allreduce, full recompute"),
+            ("5.00 ms", "4.00 ms", "6.00 ms"),
+            strict=True,
+        )
+    ]
+    # Rows of a strategy stand next to each other.
+    assert f"toy block train, batch 1, seq 16, fp32, TP 2: {told[0]}; {told[2]}; {told[1]}." in chart.alternative
+    text = words(chart)
+    for word in ("collectives", "saved activations", "gradients", "workspace, predicted", "full recompute"):
+        assert word in text
+    assert "KV cache" not in text and "peak, measured" not in text and "estimated" not in text
+
+
+def test_the_bars_are_as_long_as_the_record_says(tmp_path: Path) -> None:
+    plan = planned(phase="train", tp=2)
+    observed = observation(plan, saved_bytes=12345, peak_bytes=10**6)
+    run = write_run(tmp_path / "b.jsonl", header(), plan, result(plan, total_s=len(plan.ops) * 1e-3, observed=observed))
+    chart = draw(run)["strategies-side-by-side"]
+    times, memory = chart.figure.subfigs[0].axes
+    widths = [bar.get_width() for bar in times.patches]
+    by_part = {name: sum(op.part in held for op in plan.ops) for name, (_, _, held) in TIME_STYLES.items()}
+    assert widths == pytest.approx([count * 1e-3 for count in by_part.values() if count])
+    held = [bar.get_width() for bar in memory.patches]
+    assert held == [observed.weight_bytes, observed.gradient_bytes, 12345, held_bytes(plan.memory, "workspace")]
+    assert "peak, measured" in words(chart)
+
+
+def test_an_emulated_bar_ends_in_what_the_estimate_adds(tmp_path: Path) -> None:
+    plan = planned(FixedTheory(seconds=1e-3), emulated=True)
+    chart = draw(write_run(tmp_path / "e.jsonl", header(), plan, result(plan)))["strategies-side-by-side"]
+    added = chart.figure.subfigs[0].axes[0].patches[-1].get_width()
+    assert added == pytest.approx(1e-3 * sum(op.op == "collective" for op in plan.ops))
+    assert "communication, estimated" in words(chart) and ", emulated" in words(chart)
+
+
+def test_records_without_memory_say_so(tmp_path: Path) -> None:
+    plan = replace(planned(), memory=())
+    text = words(draw(write_run(tmp_path / "1.jsonl", header(), plan, result(plan)))["strategies-side-by-side"])
+    assert "not recorded" in text and "weights" not in text
+
+
+def test_too_many_tables_leave_those_of_one_rank_out_first(tmp_path: Path) -> None:
+    plans = [planned(tp=tp, seq=8 * (i + 1)) for i in range(MAX_TABLES - 2) for tp in (1, 2)]
+    run = write_run(tmp_path / "m.jsonl", header(), *plans, *map(result, plans))
+    chart = draw(run)["strategies-side-by-side"]
+    assert len(chart.figure.subfigs) == MAX_TABLES - 2 and ", TP 1" not in words(chart)
+    assert chart.alternative.endswith(f"The other {MAX_TABLES - 2} stand in the table.")
+
+
+def test_numbers_of_chunks_have_bars_of_their_own(tmp_path: Path) -> None:
+    plans = [planned(tp=1, strategy="overlap"), *(planned(tp=2, strategy="overlap", chunks=count) for count in (1, 2))]
+    run = write_run(tmp_path / "c.jsonl", header(), *plans, *map(result, plans))
+    chart = scaling_chart(scaling(run))
+    assert chart is not None
+    ticks = [tick.get_text() for tick in chart.figure.subfigs[0].axes[0].get_xticklabels()]
+    assert ticks == ["TP 1", "TP 2", "TP 2\n2 chunks"]
+
+
+def test_no_two_segments_look_alike() -> None:
+    assert set(MEMORY_STYLES) == set(HOLDING_KINDS)
+    assert {part for _, _, held in TIME_STYLES.values() for part in held} == set(PARTS)
+    fills = [(colour, hatch) for colour, hatch, _ in TIME_STYLES.values()]
+    assert len(set(fills)) == len(fills) and len(set(MEMORY_STYLES.values())) == len(MEMORY_STYLES)

@@ -9,6 +9,7 @@ import pytest
 
 from analysis.__main__ import main
 from analysis.predict import PREDICTION_COLUMNS, article_ratio, article_table, predict, prediction_table
+from tp.case import STRATEGIES
 from tp.cost.article import as_multi_head, flops_per_byte, largest_degree
 from tp.cost.calibrated import Calibration
 from tp.cost.curves import Fit, GemmCurve, SizeCurve
@@ -75,7 +76,8 @@ def test_at_the_largest_degree_computing_and_receiving_take_the_same_time() -> N
 
 def planned(**swept: object) -> list[PlannedCase]:
     suite = replace(Suite(name="x", model=("llama2-70b",), phase=("prefill",)), **swept)  # type: ignore[arg-type]
-    return expand(suite, "attention", world=None, chosen=Defaults(model="llama2-70b", seq=4096, dtype="bf16"))
+    chosen = Defaults(model="llama2-70b", seq=4096, dtype="bf16", strategies=STRATEGIES)
+    return expand(suite, "attention", world=None, chosen=chosen, choose_chunks=lambda case: 1)
 
 
 def test_a_prediction_is_the_sum_of_its_rooflines() -> None:
@@ -95,7 +97,9 @@ def test_a_prediction_is_the_sum_of_its_rooflines() -> None:
     }
     for name, seconds in by_hand.items():
         assert found.estimate.part(name).seconds == pytest.approx(seconds), name  # type: ignore[arg-type]
+    # Nothing overlaps in the forward of this strategy.
     assert found.estimate.part("total").seconds == pytest.approx(sum(by_hand.values()))
+    assert found.estimate.part("serial").seconds == pytest.approx(sum(by_hand.values()))
     compute, sent = found.estimate.part("compute").seconds, found.estimate.part("communication").seconds
     assert (compute, sent) == pytest.approx((sum(by_hand.values()) - by_hand["all_reduce"], by_hand["all_reduce"]))
 
@@ -108,7 +112,7 @@ def test_the_table_leaves_out_what_cannot_run() -> None:
     table = prediction_table(found)
     assert list(table.columns) == list(PREDICTION_COLUMNS)
     assert set(table["case"]) == {found[0].key}
-    assert table["part"].tolist() == "norm qkv core out residual all_reduce compute communication total".split()
+    assert table["part"].tolist() == "norm qkv core out residual all_reduce compute communication serial total".split()
 
 
 def run(capsys: pytest.CaptureFixture[str], *args: str) -> tuple[int, str, str]:

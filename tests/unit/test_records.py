@@ -96,7 +96,7 @@ def test_every_kind_of_line_survives_its_file(tmp_path: Path) -> None:
     text = path.read_text(encoding="utf-8")
     assert text.endswith("\n")
     assert [json.loads(line)["line"] for line in text.splitlines()] == ["header", "planned", "case", "op"]
-    assert json.loads(text.splitlines()[0])["schema_version"] == 1
+    assert json.loads(text.splitlines()[0])["schema_version"] == 2
 
 
 FINITE = st.floats(allow_nan=False, allow_infinity=False)
@@ -236,7 +236,7 @@ def test_a_time_that_is_no_number_is_refused(tmp_path: Path, number: float) -> N
 def test_another_schema_version_is_refused(tmp_path: Path) -> None:
     path = write(tmp_path / "r.jsonl", HEADER, PLANNED)
     text = path.read_text(encoding="utf-8")
-    path.write_text(text.replace('"schema_version":1', '"schema_version":2'), encoding="utf-8")
+    path.write_text(text.replace('"schema_version":2', '"schema_version":3'), encoding="utf-8")
     with pytest.raises(ConfigError, match=r"line 1 is not a record \(header\.schema_version: "):
         list(read_lines(path))
 

@@ -112,6 +112,7 @@ def test_names_from_files_are_text(text: str) -> None:
 def test_the_sections_come_in_order(text: str) -> None:
     assert re.findall(r"<h2>(.*?)</h2>", text) == [
         "Measured against predicted, by part",
+        "Strategies side by side",
         "Figures",
         "Strategies and TP degrees",
         "Error by part",
@@ -149,13 +150,15 @@ def test_every_table_and_figure_lies_beside_the_page(folder: Path) -> None:
         "checks.csv",
         "errors.csv",
         "figures",
+        "memory.csv",
         "parts.csv",
         "report.html",
         "scaling.csv",
+        "strategies.csv",
         "unmeasured.csv",
     ]
     assert {path.suffix for path in (folder / "figures").iterdir()} == {".svg", ".png"}
-    assert len(list((folder / "figures").iterdir())) == 6
+    assert len(list((folder / "figures").iterdir())) == 8
 
 
 def test_the_environment_names_sources_and_doubts(text: str) -> None:
@@ -253,3 +256,10 @@ def test_a_report_needs_neither_torch_nor_the_runner() -> None:
         "bench.harness.records",
         "bench.harness.stats",
     ]
+
+
+def test_emulated_cases_carry_the_caveat_and_their_mark(tmp_path: Path) -> None:
+    plan = planned(FixedTheory(), emulated=True)
+    page, text = report(tmp_path, header(world=1), plan, replace(result(plan), groups=1))
+    assert "Emulated are 1 of 1 cases: one rank's compute is measured, communication estimated." in page.text
+    assert text.count("<mark>emulated</mark>") == 2

@@ -1,6 +1,7 @@
 """Suites: what they expand to, which cases are skipped and which degrees refused, and what is timed together."""
 
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -8,17 +9,25 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tp import schema
-from tp.case import Phase, Strategy
+from tp.case import STRATEGIES, Block, Case, Phase, Strategy
 from tp.errors import ConfigError, PlanError
 from tp.suite import Defaults, PlannedCase, Suite, defaults, expand, interleaved
 
 pytestmark = pytest.mark.unit
 
-CHOSEN = Defaults(model="llama2-70b", seq=4096, dtype="bf16")
+THREE: tuple[Strategy, ...] = ("columns", "allreduce", "sequence")
+CHOSEN = Defaults(model="llama2-70b", seq=4096, dtype="bf16", strategies=THREE)
 
 
-def keys(suite: Suite, *, world: int | None = 8) -> list[str]:
-    return [planned.case.key for planned in expand(suite, "attention", world=world, chosen=CHOSEN)]
+def expanded(
+    suite: Suite, *, block: Block = "attention", world: int | None = 8, chosen: Defaults = CHOSEN
+) -> list[PlannedCase]:
+    """The suite's cases; as many chunks are chosen as there are ranks."""
+    return expand(suite, block, world=world, chosen=chosen, choose_chunks=lambda case: case.tp)
+
+
+def keys(suite: Suite, *, block: Block = "attention", world: int | None = 8) -> list[str]:
+    return [planned.case.key for planned in expanded(suite, block=block, world=world)]
 
 
 def test_what_a_suite_leaves_open_is_chosen() -> None:
@@ -73,7 +82,7 @@ def test_a_context_without_decode_is_refused() -> None:
 )
 def test_by_default_every_degree_that_divides_the_world_and_fits(world: int | None, degrees: set[int]) -> None:
     # 64 heads and 8 kv heads: 3, 6 and 12 divide the world of 12 but not the heads.
-    cases = expand(Suite(name="x"), "attention", world=world, chosen=CHOSEN)
+    cases = expanded(Suite(name="x"), world=world)
     assert {planned.case.tp for planned in cases} == degrees
 
 
@@ -83,12 +92,12 @@ def test_a_default_degree_that_a_strategy_cannot_have_is_left_to_the_others(tmp_
     path = tmp_path / "odd.toml"
     path.write_text(text.replace("hidden = 4096", "hidden = 100"), encoding="utf-8")
     suite = Suite(name="x", model=(str(path),), phase=("prefill",))
-    found = {(p.case.tp, p.case.strategy) for p in expand(suite, "attention", world=8, chosen=CHOSEN)}
+    found = {(p.case.tp, p.case.strategy) for p in expanded(suite)}
     assert (8, "columns") not in found
     assert {(4, "columns"), (8, "allreduce"), (8, "sequence")} <= found
     # Asked for by name it is a mistake.
     with pytest.raises(PlanError, match="hidden 100 is not divisible by tp 8"):
-        expand(Suite(name="x", model=(str(path),), tp=(8,)), "attention", world=8, chosen=CHOSEN)
+        expanded(Suite(name="x", model=(str(path),), tp=(8,)))
 
 
 def test_a_degree_must_divide_the_world() -> None:
@@ -106,7 +115,7 @@ def test_a_degree_that_does_not_fit_is_refused_for_the_whole_suite() -> None:
 
 def test_tokens_that_do_not_divide_are_skipped_with_a_reason() -> None:
     suite = Suite(name="x", tp=(4,), phase=("decode",), batch=(2, 4), seq=(128,))
-    cases = expand(suite, "attention", world=4, chosen=CHOSEN)
+    cases = expanded(suite, world=4)
     skipped = {planned.case.key: planned.skip for planned in cases if planned.skip}
     assert skipped == {
         "attention/llama2-70b/decode/sequence/tp4/b2/s1/c128/bf16": "--batch 2 --seq 1: 2 tokens are not divisible "
@@ -117,9 +126,9 @@ def test_tokens_that_do_not_divide_are_skipped_with_a_reason() -> None:
 
 def test_a_group_is_all_strategies_of_one_point() -> None:
     suite = Suite(name="x", tp=(2, 4), phase=("prefill", "train"), seq=(128,))
-    groups = list(interleaved(expand(suite, "attention", world=4, chosen=CHOSEN)))
+    groups = list(interleaved(expanded(suite, world=4)))
     shapes = [(g[0].case.workload.phase, g[0].case.tp, [p.case.strategy for p in g]) for g in groups]
-    strategies = ["columns", "allreduce", "sequence"]
+    strategies = list(THREE)
     assert shapes == [
         ("prefill", 2, strategies),
         ("prefill", 4, strategies),
@@ -128,8 +137,78 @@ def test_a_group_is_all_strategies_of_one_point() -> None:
     ]
 
 
+def test_what_is_made_again_is_timed_together_too() -> None:
+    suite = Suite(name="x", tp=(2,), strategy=("allreduce", "dtensor"), phase=("train",), recompute=("none", "full"))
+    (group,) = interleaved(expanded(suite))
+    found = [(planned.case.strategy, planned.case.recompute) for planned in group]
+    assert found == [("allreduce", "none"), ("allreduce", "full"), ("dtensor", "none"), ("dtensor", "full")]
+
+
+def test_only_training_makes_activations_again() -> None:
+    suite = Suite(name="x", tp=(8,), strategy=("allreduce",), recompute=("selective", "none"))
+    assert [key.split("/")[2:] for key in keys(suite)] == [
+        ["prefill", "allreduce", "tp8", "b1", "s4096", "c4096", "bf16"],
+        ["train", "allreduce", "tp8", "b1", "s4096", "c4096", "bf16", "selective-recompute"],
+        ["train", "allreduce", "tp8", "b1", "s4096", "c4096", "bf16"],
+    ]
+    with pytest.raises(ConfigError) as caught:
+        keys(Suite(name="x", phase=("prefill", "decode"), recompute=("full",)))
+    assert str(caught.value) == "--recompute full: only training keeps activations; add --phase train"
+    with pytest.raises(PlanError, match=r"^--recompute selective: remakes the attention core and the FFN has none"):
+        keys(Suite(name="x", tp=(8,), phase=("train",), recompute=("selective",)), block="ffn")
+
+
+def test_chunks_are_the_suites_or_else_chosen_where_something_goes_round() -> None:
+    suite = Suite(name="x", tp=(1, 2), strategy=("allreduce", "overlap"), phase=("prefill",))
+    asked: list[str] = []
+
+    def choose(case: Case) -> int:
+        asked.append(case.key)
+        return 4
+
+    def chunks(suite: Suite) -> list[int]:
+        cases = expand(suite, "ffn", world=2, chosen=CHOSEN, choose_chunks=choose)
+        return [planned.case.chunks for planned in cases]
+
+    assert chunks(suite) == [1, 1, 1, 4]
+    assert asked == ["ffn/llama2-70b/prefill/overlap/tp2/b1/s4096/c4096/bf16"]
+    asked.clear()
+    assert chunks(replace(suite, chunks=3)) == [1, 1, 1, 3]
+    assert not asked
+
+
+def test_chunks_that_do_not_divide_are_skipped_with_a_reason() -> None:
+    suite = Suite(name="x", tp=(8,), strategy=("sequence", "overlap"), phase=("prefill",), seq=(64,), chunks=3)
+    sequence, overlap = expanded(suite)
+    assert (sequence.skip, overlap.case.key) == (
+        None,
+        "attention/llama2-70b/prefill/overlap/tp8/b1/s64/c64/bf16/chunks3",
+    )
+    assert overlap.skip == (
+        "--batch 1 --seq 64: 64 tokens are not divisible by tp 8 x 3 chunks, as strategy overlap needs; "
+        "make batch x seq a multiple of 24"
+    )
+
+
+def test_each_block_has_the_degrees_that_split_it() -> None:
+    suite = Suite(name="x", strategy=("allreduce",), phase=("prefill",))
+    # The FFN's 28672 columns are cut in 7 and 14, the 64 heads are not.
+    assert {planned.case.tp for planned in expanded(suite, block="ffn", world=14)} == {1, 2, 7, 14}
+    assert {planned.case.tp for planned in expanded(suite, block="block", world=14)} == {1, 2}
+    with pytest.raises(PlanError, match=r"^--tp 7: num_heads 64 is not divisible by tp 7"):
+        keys(Suite(name="x", tp=(7,)), block="block", world=7)
+    with pytest.raises(PlanError, match=r"^--tp 3: ffn_width 28672 is not divisible by tp 3"):
+        keys(Suite(name="x", tp=(3,)), block="ffn", world=3)
+
+
+def test_without_a_strategy_every_one_that_runs_here() -> None:
+    suite = Suite(name="x", tp=(2,), phase=("prefill",))
+    for device, left_out in (("cuda", set[str]()), ("cpu", {"async-tp"})):
+        found = {p.case.strategy for p in expanded(suite, chosen=defaults(device, ["bf16"]))}  # type: ignore[arg-type]
+        assert found == set(STRATEGIES) - left_out
+
+
 PHASES: tuple[Phase, ...] = ("prefill", "train", "decode")
-STRATEGIES: tuple[Strategy, ...] = ("columns", "allreduce", "sequence")
 
 
 def some(values: tuple[object, ...]) -> st.SearchStrategy[tuple[object, ...]]:
@@ -151,7 +230,7 @@ SWEEPS = st.fixed_dictionaries(
 @settings(deadline=None, max_examples=30)
 def test_groups_keep_every_case_once_and_differ_by_strategy_only(swept: dict[str, tuple[object, ...]]) -> None:
     suite = schema.from_mapping({"name": "x", **swept}, Suite, where="x")
-    cases = expand(suite, "attention", world=4, chosen=CHOSEN)
+    cases = expanded(suite, world=4)
     assert len(cases) == math.prod(len(values) for values in swept.values())
     groups = list(interleaved(cases))
     assert [planned for group in groups for planned in group] == cases
@@ -166,8 +245,10 @@ def _point(planned: PlannedCase) -> tuple[object, ...]:
 
 
 def test_defaults_fit_the_machine() -> None:
-    assert defaults("cuda", ["fp32"]) == Defaults(model="llama2-70b", seq=4096, dtype="bf16")
-    assert defaults("cpu", ["fp32"]) == Defaults(model="tinyllama-1.1b", seq=256, dtype="fp32")
+    cuda = Defaults(model="llama2-70b", seq=4096, dtype="bf16", strategies=STRATEGIES)
+    assert defaults("cuda", ["fp32"]) == cuda
+    on_cpu: tuple[Strategy, ...] = ("columns", "allreduce", "sequence", "overlap", "dtensor")
+    assert defaults("cpu", ["fp32"]) == Defaults(model="tinyllama-1.1b", seq=256, dtype="fp32", strategies=on_cpu)
     assert defaults("cpu", ["fp32", "bf16"]).dtype == "bf16"
 
 
@@ -176,9 +257,17 @@ def test_defaults_fit_the_machine() -> None:
     [
         ("tp = [0]", "tp holds 0; sizes are at least 1"),
         ("batch = [4, -1]", "batch holds -1; sizes are at least 1"),
-        ('strategy = ["rows"]', "strategy.0 = 'rows': Input should be 'columns', 'allreduce' or 'sequence'"),
+        (
+            'strategy = ["rows"]',
+            "strategy.0 = 'rows': Input should be 'columns', 'allreduce', 'sequence', 'overlap', 'async-tp' or "
+            "'dtensor'",
+        ),
         ('phase = ["prefil"]', "phase.0 = 'prefil': Input should be 'prefill', 'train' or 'decode'"),
-        ('dtype = "int8"', "dtype = 'int8': Input should be 'fp32', 'bf16' or 'fp16'"),
+        ('dtype = "int8"', "dtype = 'int8': Input should be 'fp32', 'bf16', 'fp16' or 'fp8'"),
+        ("chunks = 0", "chunks is 0; it is at least 1"),
+        ('recompute = ["all"]', "recompute.0 = 'all': Input should be 'none', 'selective' or 'full'"),
+        ("recompute = []", "recompute is empty; leave it out for the default"),
+        ('recompute = ["full", "full"]', "recompute names a value twice; name it once"),
         ("tps = [1]", "unknown key 'tps'; did you mean 'tp'?"),
     ],
 )

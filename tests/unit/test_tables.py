@@ -1,5 +1,6 @@
 """The frames of a report hold what the records say, and no speed where there is none."""
 
+from dataclasses import replace
 from math import inf, isnan
 from pathlib import Path
 
@@ -8,7 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from analysis.display import NOTHING, interval, percent, scenario_text, show_parts, show_scaling, times
+from analysis.display import NOTHING, interval, percent, scenario_text, show_scaling, times
+from analysis.display_parts import show_parts
 from analysis.load import Run
 from analysis.tables import (
     CHECK_COLUMNS,
@@ -166,6 +168,81 @@ def test_the_same_case_in_two_files_stays_two(tmp_path: Path) -> None:
     assert frame["measured_speedup_over_tp1"].tolist() == pytest.approx([1.0, 2.0, 1.0, 3.0])
     assert [Path(series).name for series in frame["series"]] == ["old.jsonl"] * 2 + ["new.jsonl"] * 2
     assert scenario_text(frame.iloc[0].to_dict()).endswith("old.jsonl")
+
+
+def test_recomputation_is_a_scenario_and_chunks_are_not(tmp_path: Path) -> None:
+    plans = [
+        planned(phase="train", tp=1),
+        planned(phase="train", tp=2),
+        planned(phase="train", tp=2, recompute="full"),
+        planned(phase="train", tp=1, recompute="full"),
+        planned(phase="train", strategy="overlap", tp=2, chunks=1),
+        planned(phase="train", strategy="overlap", tp=2, chunks=2),
+    ]
+    results = [result(plan, total_s=total_s) for plan, total_s in zip(plans, (8, 5, 6, 9, 4, 3), strict=True)]
+    frame = scaling_frame(parts_frame([write_run(tmp_path / "r.jsonl", header(), *plans, *results)]))
+    assert set(frame["series"]) == {""}
+    speedups = {
+        (row["recompute"], row["strategy"], row["chunks"], row["tp"]): row["measured_speedup_over_tp1"]
+        for row in frame.to_dict("records")
+    }
+    # Each against TP 1 of its own recomputation.
+    assert speedups["none", "allreduce", 1, 2] == pytest.approx(8 / 5)
+    assert speedups["full", "allreduce", 1, 2] == pytest.approx(9 / 6)
+    assert speedups["none", "overlap", 2, 2] == pytest.approx(8 / 3)
+    shown = show_scaling(frame)
+    assert [group.title for group in shown.groups] == [
+        "toy attention train, batch 1, seq 16, fp32",
+        "toy attention train, batch 1, seq 16, fp32, full recompute",
+    ]
+    assert [row[0] for row in shown.groups[0].rows] == ["allreduce", "allreduce", "overlap", "overlap in 2 chunks"]
+
+
+def test_a_collective_within_an_operator_has_no_time_and_it_is_said_why(tmp_path: Path) -> None:
+    plan = planned(strategy="dtensor", block="block")
+    run = write_run(tmp_path / "d.jsonl", header(), plan, result(plan, collectives_timed=False))
+    shown = show_parts(parts_frame([run]))
+    rows = {row[0]: row for row in shown.groups[0].rows}
+    assert list(rows)[:6] == ["norm", "qkv", "core", "out", "all_reduce", "residual"]
+    assert rows["all_reduce"][1] == NOTHING and rows["communication"][1] != NOTHING
+    assert any("no time of their own (-)" in note for note in shown.notes)
+    ours = planned(block="block")
+    theirs = show_parts(parts_frame([write_run(tmp_path / "a.jsonl", header(), ours, result(ours))]))
+    assert not any("no time of their own" in note for note in theirs.notes)
+
+
+def test_an_emulated_whole_is_derived_and_its_collectives_are_not_measured(tmp_path: Path) -> None:
+    plan = planned(FixedTheory(seconds=1e-3), emulated=True, block="ffn", tp=4)
+    sound = result(plan, total_s=8e-3, compute_s=6e-3)
+    frame = parts_frame([write_run(tmp_path / "e.jsonl", header(world=1), plan, replace(sound, groups=1))])
+    num_collectives = sum(op.op == "collective" for op in plan.ops)
+    assert num_collectives == 1
+    assert part(frame, "total")["measured_s"] == pytest.approx(6e-3 + 1e-3 * num_collectives)
+    # No error, where the estimate would be held against itself.
+    assert isnan(part(frame, "total")["signed_error"]) and not isnan(part(frame, "compute")["signed_error"])
+    shown = show_parts(frame)
+    assert shown.groups[0].marks == ("emulated", "not comparable")
+    rows = {row[0]: row for row in shown.groups[0].rows}
+    assert rows["total"][-1] == "derived" and rows["compute"][-1] == ""
+    assert rows["all_reduce"][1] == NOTHING
+    assert any(note.startswith("Emulated: one rank") for note in shown.notes)
+    assert "emulated, not comparable" in show_scaling(scaling_frame(frame)).groups[0].rows[0][-1]
+
+
+def test_an_emulated_total_says_which_collectives_it_lacks(tmp_path: Path) -> None:
+    plan = planned(FixedTheory(name="datasheet", speaks_of=compute_only), emulated=True)
+    run = write_run(tmp_path / "e.jsonl", header(world=1), plan, replace(result(plan), groups=1))
+    rows = {row[0]: row for row in show_parts(parts_frame([run])).groups[0].rows}
+    assert rows["total"][-1] == "derived, without all_reduce, predicted without all_reduce"
+
+
+def test_emulated_and_measured_times_are_never_one_series(tmp_path: Path) -> None:
+    runs = [scaling_run(tmp_path / "m.jsonl", {1: 8e-3, 2: 5e-3})]
+    plan = planned(FixedTheory(), tp=4, emulated=True)
+    runs.append(write_run(tmp_path / "e.jsonl", header(), plan, result(plan, total_s=1e-3)))
+    frame = scaling_frame(parts_frame(runs))
+    assert isnan(frame.set_index("tp").loc[4, "measured_speedup_over_tp1"])
+    assert [group.title.endswith(", emulated") for group in show_scaling(frame).groups] == [False, True]
 
 
 def test_the_worst_figure_of_a_check(tmp_path: Path) -> None:

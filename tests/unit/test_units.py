@@ -114,5 +114,9 @@ def test_formatting_keeps_the_order(one: float, other: float) -> None:
 def test_multiples_and_dtypes() -> None:
     assert (units.KB, units.MB, units.GB) == (1000, 1000**2, 1000**3)
     assert (units.KIB, units.MIB, units.GIB) == (1024, 1024**2, 1024**3)
-    assert units.DTYPE_BYTES == {"fp32": 4, "bf16": 2, "fp16": 2}
+    assert units.DTYPE_BYTES == {"fp32": 4, "bf16": 2, "fp16": 2, "fp8": 1}
+
+
+def test_fp8_is_for_operands_alone() -> None:
+    assert [units.activation_dtype(dtype) for dtype in units.DTYPES] == ["fp32", "bf16", "fp16", "bf16"]
     assert set(units.DTYPES) == set(units.DTYPE_BYTES)

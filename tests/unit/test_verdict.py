@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from analysis.tables import parts_frame, scaling_frame
 from analysis.verdict import Verdict, judge
 from bench.harness.records import CaseResult, Planned
-from tests.unit.record_factory import SPREAD, header, planned, result, scaling_run, write_run
+from tests.unit.record_factory import SPREAD, FixedTheory, header, planned, result, scaling_run, write_run
 from tp.case import Strategy
 
 pytestmark = pytest.mark.unit
@@ -108,3 +108,64 @@ def test_comparable_times_count_before_others(tmp_path: Path) -> None:
     ]
     headline = judge(scaling_frame(parts_frame(runs)), num_cases=3, num_ops=0).headline
     assert headline.startswith("TP 4 pays") and "TP 2" not in headline
+
+
+def strategies_at_two(at_two: dict[Strategy, float], *, seq: int = 16) -> list[Planned | CaseResult]:
+    lines: list[Planned | CaseResult] = []
+    for strategy, total_s in at_two.items():
+        for tp, seconds in ((1, 8e-3), (2, total_s)):
+            plan = planned(strategy=strategy, tp=tp, seq=seq)
+            lines += [plan, result(plan, total_s=seconds)]
+    return lines
+
+
+# Each interval reaches SPREAD to both sides of its median.
+@pytest.mark.parametrize(
+    ("columns", "words"),
+    [
+        (4e-3 * (1 + 3 * SPREAD), "allreduce, the fastest of 3 strategies, takes 4.00 ms a pass"),
+        (
+            4e-3 * (1 + SPREAD),
+            "the fastest of 3 strategies is allreduce or columns, which the measurement cannot tell apart; allreduce "
+            "takes 4.00 ms a pass",
+        ),
+    ],
+)
+def test_no_strategy_is_called_the_fastest_within_the_interval_of_another(
+    tmp_path: Path, columns: float, words: str
+) -> None:
+    lines = strategies_at_two({"columns": columns, "allreduce": 4e-3, "sequence": 7e-3})
+    frame = scaling_frame(parts_frame([write_run(tmp_path / "t.jsonl", header(), *lines)]))
+    assert words in judge(frame, num_cases=6, num_ops=0).headline
+
+
+def test_the_sum_counts_where_the_fastest_cannot_be_told(tmp_path: Path) -> None:
+    lines = [
+        *strategies_at_two({"columns": 4e-3, "allreduce": 4e-3}, seq=8),
+        *strategies_at_two({"columns": 7e-3, "allreduce": 4e-3}),
+    ]
+    frame = scaling_frame(parts_frame([write_run(tmp_path / "t.jsonl", header(), *lines)]))
+    headline = judge(frame, num_cases=8, num_ops=0).headline
+    assert "(allreduce in 1, in 1 the measurement cannot tell several apart)" in headline
+
+
+def test_without_a_comparison_the_shortest_pass_may_be_that_of_several(tmp_path: Path) -> None:
+    plans = [planned(strategy=strategy) for strategy in ("allreduce", "columns", "sequence")]
+    results = [result(plan, total_s=s) for plan, s in zip(plans, (4e-3, 4.01e-3, 7e-3), strict=True)]
+    frame = scaling_frame(parts_frame([write_run(tmp_path / "o.jsonl", header(), *plans, *results)]))
+    headline = judge(frame, num_cases=3, num_ops=0).headline
+    assert headline.endswith("under allreduce or columns, which the measurement cannot tell apart.")
+
+
+def test_emulated_times_are_no_verdict(tmp_path: Path) -> None:
+    plans = [planned(FixedTheory(), tp=tp, emulated=True) for tp in (1, 4)]
+    results = [result(plan, total_s=total_s) for plan, total_s in zip(plans, (8e-3, 1e-3), strict=True)]
+    alone = write_run(tmp_path / "e.jsonl", header(), *plans, *results)
+    headline = judge(scaling_frame(parts_frame([alone])), num_cases=2, num_ops=0).headline
+    assert headline.startswith("Whether TP pays was not measured: all 2 cases with a time are emulated")
+    for oversubscribed in (None, "8 ranks share 4 cores"):
+        measured = [planned(tp=1), planned(tp=2)]
+        ends = [result(plan, total_s=total_s) for plan, total_s in zip(measured, (8e-3, 5e-3), strict=True)]
+        run = write_run(tmp_path / "m.jsonl", header(oversubscribed=oversubscribed), *measured, *ends)
+        headline = judge(scaling_frame(parts_frame([alone, run])), num_cases=4, num_ops=0).headline
+        assert headline.startswith("TP 2 pays") and "TP 4" not in headline

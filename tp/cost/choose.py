@@ -1,10 +1,22 @@
-"""The theories that what is known of a machine allows."""
+"""What estimates decide: which theories a machine allows, and in how many chunks `overlap` should send."""
 
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Final
+
+from tp.case import Case
 from tp.cost.article import ArticleTheory
 from tp.cost.calibrated import CalibratedTheory, Calibration
 from tp.cost.datasheet import DatasheetTheory
-from tp.cost.theory import Theory
+from tp.cost.theory import Theory, estimate_plan
 from tp.hardware import Link, Node
+from tp.plan.build import build_plan
+from tp.plan.ops import Backend
+from tp.plan.shards import token_misfit
+
+CHUNK_COUNTS: Final = (1, 2, 4, 8)
+# Products of fewer rows waste a device, which a theory without start-up times would not see.
+MIN_CHUNK_TOKENS: Final = 128
 
 
 def make_theories(*, node: Node, link: Link, calibration: Calibration | None) -> list[Theory]:
@@ -13,3 +25,20 @@ def make_theories(*, node: Node, link: Link, calibration: Calibration | None) ->
     if calibration is not None:
         theories.append(CalibratedTheory(calibration=calibration))
     return theories
+
+
+def choose_chunks(case: Case, theories: Sequence[Theory], *, backend: Backend) -> int:
+    """The number of chunks with the least estimated total under the last, best theory; the fewest where all agree."""
+    if case.strategy != "overlap" or case.tp == 1 or token_misfit(case) is not None:
+        return 1
+    chunked = [replace(case, chunks=count) for count in CHUNK_COUNTS if count == 1 or _long_enough(case, count)]
+    estimates = [estimate_plan(build_plan(each, backend=backend), theories[-1]).part("total") for each in chunked]
+    known = [(part.seconds, each.chunks) for part, each in zip(estimates, chunked, strict=True) if part.seconds]
+    # The same ops in more pieces add up to the same time but for rounding, which decides nothing.
+    least = min(known)[0] * (1 + 1e-9) if known else 0.0
+    return next((count for seconds, count in known if seconds <= least), 1)
+
+
+def _long_enough(case: Case, count: int) -> bool:
+    fits = token_misfit(replace(case, chunks=count)) is None
+    return fits and case.workload.tokens // (case.tp * count) >= MIN_CHUNK_TOKENS

@@ -2,15 +2,16 @@
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final, Literal, Protocol, get_args
 
-from tp.plan.ops import Collective, Op, Part, Plan
+from tp.cost.schedule import schedule
+from tp.plan.ops import COLLECTIVE_KINDS, Collective, CollectiveKind, Op, Part, Plan
 
 TheoryName = Literal["article", "datasheet", "calibrated"]
 THEORIES: Final[tuple[TheoryName, ...]] = get_args(TheoryName)
 
-Whole = Literal["compute", "communication", "total"]
+Whole = Literal["compute", "communication", "serial", "total"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,24 +73,52 @@ def point(seconds: float) -> OpEstimate:
 
 
 def estimate_plan(plan: Plan, theory: Theory) -> Estimate:
-    """The sum over the ops of each part; `total` is compute and communication one after the other.
+    """Seconds for each part and whole of a plan.
 
-    Intervals add end to end, as if all ops erred together: wide rather than wrong.
+    `serial` is compute and communication one after the other, `total` the pass as the strategy lays it out; a
+    collective's part is the time that compute stands still for it. A bound leaves out what it cannot price; of any
+    other theory one op without a price leaves the wholes that hold it without one too. Intervals add end to end, as if
+    all ops erred together: wide rather than wrong.
     """
     priced = [(op, theory.price(op)) for op in plan.ops]
 
     def total(name: Part | Whole, wanted: Callable[[Op], bool]) -> PartEstimate:
         return _sum(name, [price for op, price in priced if wanted(op)], bounds=theory.bounds)
 
-    parts = [total(part, lambda op, part=part: op.part == part) for part in plan.parts]  # type: ignore[misc]
+    def scheduled(name: CollectiveKind | Literal["total"]) -> PartEstimate:
+        wanted = total(name, lambda op: name == "total" or op.part == name)
+        return wanted if wanted.seconds is None else _scheduled(wanted, priced)
+
     return Estimate(
         theory=theory.name,
         parts=(
-            *parts,
+            *(
+                scheduled(part) if part in COLLECTIVE_KINDS else total(part, lambda op, part=part: op.part == part)  # type: ignore[misc]
+                for part in plan.parts
+            ),
             total("compute", lambda op: not isinstance(op, Collective)),
             total("communication", lambda op: isinstance(op, Collective)),
-            total("total", lambda op: True),
+            total("serial", lambda op: True),
+            scheduled("total"),
         ),
+    )
+
+
+def _scheduled(serial: PartEstimate, priced: Sequence[tuple[Op, OpEstimate | None]]) -> PartEstimate:
+    """The part as the schedule of the plan has it; an op without a price takes no time there."""
+    ops = [op for op, _ in priced]
+
+    def seconds(read: Callable[[OpEstimate], float]) -> float:
+        laid_out = schedule(ops, [0.0 if price is None else read(price) for _, price in priced])
+        if serial.part == "total":
+            return laid_out.total_s
+        return laid_out.exposed_s[serial.part]  # type: ignore[index]
+
+    return replace(
+        serial,
+        seconds=seconds(lambda price: price.seconds),
+        low_s=seconds(lambda price: price.low_s),
+        high_s=seconds(lambda price: price.high_s),
     )
 
 

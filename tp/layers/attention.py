@@ -10,9 +10,11 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn.functional import scaled_dot_product_attention
+from torch.utils.checkpoint import checkpoint
 
 from tp.layers.linear import ColumnParallelLinear, GatheredColumnLinear, RowParallelLinear
-from tp.layers.rope import RopeTable, rotate
+from tp.layers.positions import Cache, Positions
+from tp.layers.rope import rotate
 from tp.layers.wire import Wire, cut
 
 
@@ -30,23 +32,6 @@ class HeadSizes:
         return self.num_heads, self.num_kv_heads, self.num_kv_heads
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Cache:
-    """Keys and values of earlier tokens, each [B, AK, C, D]; the newest token's place is the last."""
-
-    keys: Tensor
-    values: Tensor
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Positions:
-    """Where the tokens stand: how many sequences, their rotation if the model has one, what came before."""
-
-    batch: int
-    rope: RopeTable | None
-    cache: Cache | None
-
-
 class ParallelAttention(nn.Module):
     """QKV split by heads, scaled-dot-product attention over this rank's heads, output projection."""
 
@@ -56,17 +41,24 @@ class ParallelAttention(nn.Module):
         heads: HeadSizes,
         qkv: ColumnParallelLinear,
         out: RowParallelLinear | GatheredColumnLinear,
+        remake_core: bool,
     ) -> None:
+        """`remake_core`: keep only the core's input for the backward."""
         super().__init__()
         self.heads = heads
         self.qkv = qkv
         self.out = out
+        self.remake_core = remake_core
 
-    def forward(self, x: Float[Tensor, "_ H"], positions: Positions, wire: Wire) -> Float[Tensor, "_ H"]:
-        """x and the result are [M, H] on every rank, or this rank's [M_tp, H] under sequence strategies."""
+    def forward(self, x: Float[Tensor, "_ H"], positions: Positions | None, wire: Wire) -> Float[Tensor, "_ H"]:
+        """x and the result are [M, H] on every rank, or this rank's [M_tp, H] under token strategies."""
+        assert positions is not None, "attention needs the tokens' positions"
         qkv = cut(self.qkv(x, wire), wire, leave="qkv", enter="core")
-        z = cut(self._core(qkv, positions), wire, leave="core", enter="out")
-        y: Tensor = self.out(z, wire)
+        if self.remake_core and torch.is_grad_enabled():
+            z = checkpoint(self._core, qkv, positions, use_reentrant=False, preserve_rng_state=False)
+        else:
+            z = self._core(qkv, positions)
+        y: Tensor = self.out(cut(z, wire, leave="core", enter="out"), wire)
         return y
 
     def _core(self, qkv: Float[Tensor, "M Q_tp"], positions: Positions) -> Float[Tensor, "M K_tp"]:
@@ -76,13 +68,19 @@ class ParallelAttention(nn.Module):
         else:
             turned, v = heads.split((self.heads.num_heads + self.heads.num_kv_heads, self.heads.num_kv_heads), dim=2)
             q, k = rotate(turned, positions.rope).split(self.heads.split[:2], dim=2)
-        q, k, v = (t.transpose(1, 2) for t in (q, k, v))  # [B, A, S, D], a view
-        if positions.cache is not None:
-            k, v = _append(positions.cache, k, v)
-        z = scaled_dot_product_attention(
-            q, k, v, is_causal=positions.cache is None, enable_gqa=self.heads.num_heads != self.heads.num_kv_heads
-        )
-        return z.transpose(1, 2).reshape(qkv.shape[0], -1)
+        return attend(q, k, v, positions.cache)
+
+
+def attend(
+    q: Float[Tensor, "B S A D"], k: Float[Tensor, "B S AK D"], v: Float[Tensor, "B S AK D"], cache: Cache | None
+) -> Float[Tensor, "M K_tp"]:
+    """Causal attention of tokens to each other, or of the newest to all in the cache; heads side by side again."""
+    batch, seq = q.shape[:2]
+    q, k, v = (t.transpose(1, 2) for t in (q, k, v))  # [B, A, S, D], a view
+    if cache is not None:
+        k, v = _append(cache, k, v)
+    z = scaled_dot_product_attention(q, k, v, is_causal=cache is None, enable_gqa=q.shape[1] != k.shape[1])
+    return z.transpose(1, 2).reshape(batch * seq, -1)
 
 
 def _append(cache: Cache, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:

@@ -4,34 +4,35 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
+import torch.distributed as dist
 from torch import Tensor
+from torch.distributed.tensor import DTensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from tp.plan.ops import Collective, CollectiveKind
 
-
-def _first_of_list(args: Sequence[Any]) -> Tensor:
-    return args[0][0]  # type: ignore[no-any-return]
-
-
-def _first(args: Sequence[Any]) -> Tensor:
-    return args[0]  # type: ignore[no-any-return]
-
-
-def _second(args: Sequence[Any]) -> Tensor:
-    return args[1]  # type: ignore[no-any-return]
-
-
-# torch's dispatched operators: the collective, and which argument has the size that nccl-tests gives it (the buffer
-# of an all-reduce, the output of an all-gather, the input of a reduce-scatter).
-_DISPATCHED: Final[dict[str, tuple[CollectiveKind, Callable[[Sequence[Any]], Tensor]]]] = {
-    "c10d.allreduce_.default": ("all_reduce", _first_of_list),
-    "c10d._allgather_base_.default": ("all_gather", _first),
-    "c10d._reduce_scatter_base_.default": ("reduce_scatter", _second),
-    "c10d.send.default": ("send_recv", _first_of_list),
+# torch's dispatched operators: the collective, and the size that nccl-tests gives it (the buffer of an all-reduce, the
+# output of an all-gather, the input of a reduce-scatter).
+_DISPATCHED: Final[dict[str, tuple[CollectiveKind, Callable[[Sequence[Any]], int]]]] = {
+    "c10d.allreduce_.default": ("all_reduce", lambda args: _size(args[0][0])),
+    "c10d._allgather_base_.default": ("all_gather", lambda args: _size(args[0])),
+    "c10d._reduce_scatter_base_.default": ("reduce_scatter", lambda args: _size(args[1])),
+    "c10d.send.default": ("send_recv", lambda args: _size(args[0][0])),
+    "_c10d_functional.all_reduce.default": ("all_reduce", lambda args: _size(args[0])),
+    "symm_mem.fused_all_gather_matmul.default": (
+        "all_gather",
+        lambda args: _size(args[0]) * _group_size(args[3]),
+    ),
+    "symm_mem.fused_matmul_reduce_scatter.default": ("reduce_scatter", lambda args: _product_size(args[0], args[1])),
 }
-# The other half of a send, and what synchronises without data of ours.
-_UNCOUNTED: Final = ("c10d.recv_.default", "c10d.barrier.default")
+# The other half of a send, and what synchronises or wraps without data of ours.
+_UNCOUNTED: Final = (
+    "c10d.recv_.default",
+    "c10d.barrier.default",
+    "_c10d_functional.wait_tensor.default",
+    "_c10d_functional._wrap_tensor_autograd.default",
+)
+_WATCHED: Final = ("c10d.", "_c10d_functional.", "symm_mem.")
 
 Count = dict[CollectiveKind, tuple[int, int]]
 """Collectives of a kind and their bytes together."""
@@ -49,13 +50,14 @@ class Census(TorchDispatchMode):
     def __torch_dispatch__(
         self, func: Any, types: Any, args: Sequence[Any] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
+        if any(issubclass(kind, DTensor) for kind in types):
+            return NotImplemented  # torch unfolds it to local tensors and collectives, which come here again
         name = str(func)
         if name in _DISPATCHED:
-            kind, sized = _DISPATCHED[name]
-            tensor = sized(args)
+            kind, size_of = _DISPATCHED[name]
             number, size = self.count.get(kind, (0, 0))
-            self.count[kind] = (number + 1, size + tensor.numel() * tensor.element_size())
-        elif name.startswith("c10d.") and name not in _UNCOUNTED:
+            self.count[kind] = (number + 1, size + size_of(args))
+        elif name.startswith(_WATCHED) and name not in _UNCOUNTED:
             raise NotImplementedError(f"the census does not know {name}; add it to tp/layers/census.py")
         return func(*args, **(kwargs or {}))
 
@@ -67,3 +69,16 @@ def planned_count(ops: Sequence[Collective]) -> Count:
         number, size = count.get(op.kind, (0, 0))
         count[op.kind] = (number + 1, size + op.size_bytes)
     return count
+
+
+def _size(tensor: Tensor) -> int:
+    return tensor.numel() * tensor.element_size()
+
+
+def _group_size(name: str) -> int:
+    return int(dist.distributed_c10d._get_group_size_by_name(name))  # type: ignore[arg-type]  # a NewType of str
+
+
+def _product_size(left: Tensor, right: Tensor) -> int:
+    """Of [m, k] x [k, n] in the dtype of the left."""
+    return left.shape[0] * right.shape[1] * left.element_size()

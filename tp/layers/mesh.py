@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 import torch
 import torch.distributed as dist
+import torch.testing._internal.distributed.fake_pg  # registers the backend "fake"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -17,11 +18,23 @@ class Mesh:
     device: torch.device
     group: dist.ProcessGroup | None
     """None for a group of one, which says nothing to anybody."""
+    silent_group: dist.ProcessGroup | None = None
+    """The same ranks, where collectives return at once and send nothing."""
+
+    @property
+    def emulated(self) -> bool:
+        """Whether the other ranks are not there."""
+        return self.size > 1 and self.group is None
 
 
 def lone_mesh(device: torch.device) -> Mesh:
     """The mesh of a rank that computes alone."""
     return Mesh(rank=0, size=1, device=device, group=None)
+
+
+def emulated_mesh(size: int, *, device: torch.device) -> Mesh:
+    """The mesh of the first of `size` ranks, of which the others are not there."""
+    return Mesh(rank=0, size=size, device=device, group=None)
 
 
 def split_world(size: int, *, device: torch.device) -> Mesh:
@@ -31,4 +44,5 @@ def split_world(size: int, *, device: torch.device) -> Mesh:
     world = dist.get_world_size()
     assert world % size == 0, f"a world of {world} has no groups of {size}"
     group, _ = dist.new_subgroups(group_size=size)
-    return Mesh(rank=dist.get_rank(group), size=size, device=device, group=group)
+    silent_group, _ = dist.new_subgroups(group_size=size, backend="fake")
+    return Mesh(rank=dist.get_rank(group), size=size, device=device, group=group, silent_group=silent_group)

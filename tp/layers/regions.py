@@ -2,7 +2,7 @@
 
 | region              | forward                      | backward                         |
 | ------------------- | ---------------------------- | -------------------------------- |
-| `copy_to_ranks`     | nothing                      | all-reduce                       |
+| `copy_linear`       | x W^T                        | all-reduce                       |
 | `reduce_from_ranks` | all-reduce                   | nothing                          |
 | `scatter_to_tokens` | reduce-scatter over tokens   | all-gather over tokens           |
 | `gather_linear`     | all-gather over tokens, x W^T| all-gather again, reduce-scatter |
@@ -11,7 +11,8 @@
 
 The first two are f and g of Megatron-LM (Shoeybi et al. 2019, section 3), the next two those of sequence
 parallelism (Korthikanti et al. 2022, section 4.2) with the gathered input not kept; the last two are the article's
-Z, read by every rank's own columns, and its output, read alike by every rank.
+Z, read by every rank's own columns, and its output, read alike by every rank. As in Megatron-LM the input's gradient
+is sent while the weight's is computed (core/tensor_parallel/layers.py).
 
 Legend: M tokens, M_tp this rank's tokens, K and N columns, K_tp and N_tp this rank's columns.
 """
@@ -21,13 +22,16 @@ from typing import Any
 import torch
 from jaxtyping import Float
 from torch import Tensor
+from torch.nn.functional import linear
 
 from tp.layers.wire import Wire, apply
 
 
-def copy_to_ranks(x: Float[Tensor, "M K"], wire: Wire) -> Float[Tensor, "M K"]:
-    """The same input for every rank's columns; the backward sums their gradients."""
-    return x if wire.num_ranks == 1 else apply(_CopyToRanks, x, wire)
+def copy_linear(
+    x: Float[Tensor, "M K"], weight: Float[Tensor, "N_tp K"], bias: Float[Tensor, " N_tp"] | None, wire: Wire
+) -> Float[Tensor, "M N_tp"]:
+    """A column-split linear of the same input on every rank; the backward sums their gradients of it."""
+    return apply(_CopyLinear, x, weight, bias, wire)
 
 
 def reduce_from_ranks(y: Float[Tensor, "M N"], wire: Wire) -> Float[Tensor, "M N"]:
@@ -45,8 +49,14 @@ def gather_linear(
 ) -> Float[Tensor, "M N_tp"]:
     """A linear layer over the tokens of all ranks, of which each keeps only its own for the backward."""
     if wire.num_ranks == 1:
-        return torch.nn.functional.linear(x, weight, bias)
+        return linear(x, weight, bias)
     return apply(_GatherLinear, x, weight, bias, wire)
+
+
+def gather_tokens(x: Float[Tensor, "M_tp K"], wire: Wire) -> Float[Tensor, "M K"]:
+    """Every rank's tokens; forward only."""
+    with wire.sending("all_gather", "forward") as collectives:
+        return collectives.all_gather(x)
 
 
 def gather_to_split(z: Float[Tensor, "M K_tp"], wire: Wire) -> Float[Tensor, "M K"]:
@@ -59,17 +69,24 @@ def gather_to_copies(y: Float[Tensor, "M N_tp"], wire: Wire) -> Float[Tensor, "M
     return y if wire.num_ranks == 1 else apply(_GatherToCopies, y, wire)
 
 
-class _CopyToRanks(torch.autograd.Function):
+class _CopyLinear(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, x: Tensor, wire: Wire) -> Tensor:
-        ctx.wire = wire
-        return x.view_as(x)
+    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, wire: Wire) -> Tensor:
+        ctx.wire, ctx.has_bias = wire, bias is not None
+        ctx.save_for_backward(x, weight)
+        return linear(x, weight, bias)  # [M, K] x [N_tp, K]^T
 
     @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None]:
-        # The gradient is the input gradient of one linear layer, made for us alone: it may be overwritten.
-        with ctx.wire.sending("all_reduce", "backward") as collectives:
-            return collectives.all_reduce(grads[0].contiguous()), None
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, Tensor, Tensor | None, None]:
+        (grad,), (x, weight), wire = grads, ctx.saved_tensors, ctx.wire
+        grad_x = grad @ weight  # [M, N_tp] x [N_tp, K]
+        with wire.sending("all_reduce", "backward") as collectives:
+            wait = collectives.start_all_reduce(grad_x)
+        grad_weight = grad.t() @ x  # [M, N_tp]^T x [M, K]
+        grad_bias = grad.sum(0) if ctx.has_bias else None
+        with wire.sending("all_reduce", "backward"):
+            wait()
+        return grad_x, grad_weight, grad_bias, None
 
 
 class _ReduceFromRanks(torch.autograd.Function):
@@ -104,19 +121,23 @@ class _GatherLinear(torch.autograd.Function):
         ctx.save_for_backward(x, weight)
         with wire.sending("all_gather", "forward") as collectives:
             full = collectives.all_gather(x)
-        return torch.nn.functional.linear(full, weight, bias)  # [M, K] x [N_tp, K]^T
+        return linear(full, weight, bias)  # [M, K] x [N_tp, K]^T
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, Tensor, Tensor | None, None]:
-        (grad,) = grads
-        x, weight = ctx.saved_tensors
+        (grad,), (x, weight), wire = grads, ctx.saved_tensors, ctx.wire
+        with wire.sending("all_gather", "backward") as collectives:
+            full, here = collectives.start_all_gather(x)
         grad_full = grad @ weight  # [M, N_tp] x [N_tp, K]
-        with ctx.wire.sending("all_gather", "backward") as collectives:
-            full = collectives.all_gather(x)
+        with wire.sending("all_gather", "backward"):
+            here()
+        with wire.sending("reduce_scatter", "backward") as collectives:
+            grad_x, gone = collectives.start_reduce_scatter(grad_full)
         grad_weight = grad.t() @ full  # [M, N_tp]^T x [M, K]
         grad_bias = grad.sum(0) if ctx.has_bias else None
-        with ctx.wire.sending("reduce_scatter", "backward") as collectives:
-            return collectives.reduce_scatter(grad_full), grad_weight, grad_bias, None
+        with wire.sending("reduce_scatter", "backward"):
+            gone()
+        return grad_x, grad_weight, grad_bias, None
 
 
 class _GatherToSplit(torch.autograd.Function):

@@ -1,4 +1,8 @@
-"""The ops a plan is made of: matrix products, attention cores, elementwise passes and collectives."""
+"""The ops a plan is made of: matrix products, attention cores, elementwise passes and collectives.
+
+An op computes once everything listed before it is done. Around collectives that overlap, `needs` says more: of all
+collectives of the plan the first so many must have arrived before the op, the others may still be under way.
+"""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -20,8 +24,19 @@ Backend = Literal["nccl", "gloo"]
 Layout = Literal["nt", "nn", "tn"]
 """Storage of the operands as in BLAS: `nt` is y = x W^T, `nn` the input gradient, `tn` the weight gradient."""
 
-ElementwiseKind = Literal["norm", "norm_backward", "rope", "residual", "concat", "bias_grad"]
-ELEMENTWISE_KINDS: Final[tuple[ElementwiseKind, ...]] = get_args(ElementwiseKind)
+ElementwiseKind = Literal[
+    "norm",
+    "norm_backward",
+    "rope",
+    "residual",
+    "concat",
+    "bias_grad",
+    "swiglu",
+    "swiglu_backward",
+    "gelu",
+    "gelu_backward",
+    "quantize",
+]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,6 +50,8 @@ class Gemm:
     n: int
     k: int
     dtype: Dtype
+    """Of the operands; the result of an fp8 product is bf16."""
+    needs: int | None = None
     op: Literal["gemm"] = "gemm"
 
     @property
@@ -44,7 +61,8 @@ class Gemm:
     @property
     def moved_bytes(self) -> float:
         """Both operands read and the result written once."""
-        return DTYPE_BYTES[self.dtype] * (self.m * self.k + self.k * self.n + self.m * self.n)
+        result_bytes = DTYPE_BYTES["bf16" if self.dtype == "fp8" else self.dtype]
+        return DTYPE_BYTES[self.dtype] * (self.m * self.k + self.k * self.n) + result_bytes * self.m * self.n
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,6 +83,7 @@ class AttentionCore:
     head_dim: int
     causal: bool
     dtype: Dtype
+    needs: int | None = None
     op: Literal["attention"] = "attention"
 
     @property
@@ -92,6 +111,7 @@ class Elementwise:
     read_bytes: int
     written_bytes: int
     dtype: Dtype
+    needs: int | None = None
     op: Literal["elementwise"] = "elementwise"
 
     @property
@@ -117,6 +137,8 @@ class Collective:
     size_bytes: int
     dtype: Dtype
     backend: Backend
+    overlaps: bool = False
+    """Whether compute goes on while it is under way; otherwise it is waited for at once."""
     op: Literal["collective"] = "collective"
 
     @property

@@ -1,8 +1,9 @@
 """What one rank holds of a block, and which tensor-parallel degrees fit; every divisibility rule lives here."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
-from tp.case import Case, Strategy, Workload
+from tp.case import Block, Case, Strategy
 from tp.errors import PlanError
 from tp.model import ModelShape
 
@@ -26,9 +27,14 @@ class AttentionShard:
         return self.num_kv_heads * self.head_dim
 
     @property
+    def qkv_widths(self) -> tuple[int, int, int]:
+        """Rows of the weights of this rank's queries, keys and values."""
+        return self.width, self.kv_width, self.kv_width
+
+    @property
     def qkv_width(self) -> int:
         """Rows of the fused QKV weight of this rank."""
-        return self.width + 2 * self.kv_width
+        return sum(self.qkv_widths)
 
 
 def attention_shard(model: ModelShape, tp: int) -> AttentionShard:
@@ -40,38 +46,53 @@ def attention_shard(model: ModelShape, tp: int) -> AttentionShard:
     )
 
 
-def misfit(model: ModelShape, strategy: Strategy, tp: int) -> str | None:
+def misfit(model: ModelShape, block: Block, strategy: Strategy, tp: int) -> str | None:
     """Why the block cannot be split `tp` ways, or None when it can."""
     if tp < 1:
         return f"tp {tp} is not a positive number"
-    if model.num_heads % tp:
-        return f"num_heads {model.num_heads} is not divisible by tp {tp}"
-    if model.num_kv_heads % tp and tp % model.num_kv_heads:
-        return f"num_kv_heads {model.num_kv_heads} neither divides tp {tp} nor is divided by it"
+    return next(_misfits(model, block, strategy, tp), None)
+
+
+def _misfits(model: ModelShape, block: Block, strategy: Strategy, tp: int) -> Iterator[str]:
+    if block != "ffn" and model.num_heads % tp:
+        yield f"num_heads {model.num_heads} is not divisible by tp {tp}"
+    if block != "ffn" and model.num_kv_heads % tp and tp % model.num_kv_heads:
+        yield f"num_kv_heads {model.num_kv_heads} neither divides tp {tp} nor is divided by it"
+    if block != "attention" and model.ffn_width % tp:
+        yield f"ffn_width {model.ffn_width} is not divisible by tp {tp}"
     if strategy == "columns" and model.hidden % tp:
-        return f"hidden {model.hidden} is not divisible by tp {tp}"
-    return None
+        yield f"hidden {model.hidden} is not divisible by tp {tp}"
 
 
-def degrees(model: ModelShape, strategy: Strategy, *, world: int) -> tuple[int, ...]:
+def degrees(model: ModelShape, block: Block, strategy: Strategy, *, world: int) -> tuple[int, ...]:
     """Every degree that divides `world` and fits the model."""
-    return tuple(n for n in range(1, world + 1) if world % n == 0 and misfit(model, strategy, n) is None)
+    return tuple(n for n in range(1, world + 1) if world % n == 0 and misfit(model, block, strategy, n) is None)
 
 
 def require_fit(case: Case) -> None:
-    """Raise PlanError, naming the degrees that fit, unless the case can be split as asked."""
-    reason = misfit(case.model, case.strategy, case.tp)
+    """Raise PlanError, naming what fits, unless the case can be split as asked."""
+    model, block, strategy = case.model, case.block, case.strategy
+    reason = misfit(model, block, strategy, case.tp)
     if reason is not None:
-        fitting = [n for n in range(1, case.model.num_heads + 1) if misfit(case.model, case.strategy, n) is None]
-        raise PlanError(
-            f"--tp {case.tp}: {reason} ({case.model.name}, {case.strategy}); use {', '.join(map(str, fitting))}"
-        )
-    _require_tokens(case.strategy, case.tp, case.workload)
+        largest = model.ffn_width if block == "ffn" else model.num_heads
+        fitting = [n for n in range(1, min(largest, 1024) + 1) if misfit(model, block, strategy, n) is None]
+        raise PlanError(f"--tp {case.tp}: {reason} ({model.name}, {strategy}); use {', '.join(map(str, fitting))}")
+    if case.recompute == "selective" and not case.has_attention:
+        raise PlanError("--recompute selective: remakes the attention core and the FFN has none; use none or full")
+    reason = token_misfit(case)
+    if reason is not None:
+        raise PlanError(reason)
 
 
-def _require_tokens(strategy: Strategy, tp: int, workload: Workload) -> None:
-    if strategy == "sequence" and workload.tokens % tp:
-        raise PlanError(
-            f"--batch {workload.batch} --seq {workload.seq}: {workload.tokens} tokens are not divisible by "
-            f"tp {tp}, as strategy sequence needs; make batch x seq a multiple of {tp}"
-        )
+def token_misfit(case: Case) -> str | None:
+    """Why the case's tokens cannot be cut as its strategy needs, or None when they can."""
+    if not case.splits_tokens:
+        return None
+    w, parts = case.workload, case.tp * case.chunks
+    if w.tokens % parts == 0:
+        return None
+    cut = f"tp {case.tp}" if case.chunks == 1 else f"tp {case.tp} x {case.chunks} chunks"
+    return (
+        f"--batch {w.batch} --seq {w.seq}: {w.tokens} tokens are not divisible by {cut}, as strategy "
+        f"{case.strategy} needs; make batch x seq a multiple of {parts}"
+    )

@@ -1,0 +1,153 @@
+"""Strategies side by side as rows of text for people: time, what is sent and what is held."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final
+
+import pandas as pd
+
+from analysis.display import (
+    EMULATED_NOTE,
+    MIN_SAMPLES,
+    NOTHING,
+    Cells,
+    Column,
+    Display,
+    Group,
+    interval,
+    recompute_text,
+    scenario_text,
+    seconds,
+    several_machines,
+    size,
+    strategy_text,
+    times,
+)
+from analysis.strategies import SIDE_BY_SIDE
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Cell:
+    """A column, and what stands in it; one that is empty in every row may go."""
+
+    heading: str
+    read: Callable[[Cells], str]
+    figures: bool = True
+    may_go: bool = False
+
+
+def show_strategies(frame: pd.DataFrame) -> Display:
+    """All strategies of a workload and degree, a group each; columns without any entry are left out."""
+    cells = [cell for cell in _CELLS if not cell.may_go or _used(cell, frame)]
+    machines = several_machines(frame)
+    groups = []
+    for _, table in frame.groupby(list(SIDE_BY_SIDE), sort=False):
+        rows = table.to_dict("records")
+        # Recomputation is told row by row.
+        title = scenario_text({**rows[0], "recompute": "none"}, hardware=machines)
+        groups.append(
+            Group(
+                title=f"{title}, TP {rows[0]['tp']}",
+                marks=("emulated",) if rows[0]["emulated"] else (),
+                rows=tuple(tuple(cell.read(row) for cell in cells) for row in rows),
+            )
+        )
+    columns = tuple(Column(heading=cell.heading, figures=cell.figures) for cell in cells)
+    return Display(columns=columns, groups=tuple(groups), notes=_notes(frame))
+
+
+def predicted_and_measured(predicted: object, measured: object) -> str:
+    """Bytes under both heads; "as predicted" only where they agree to the byte."""
+    if pd.isna(measured):  # type: ignore[call-overload]
+        return NOTHING if pd.isna(predicted) or predicted == 0 else f"{size(predicted)} / {NOTHING}"  # type: ignore[call-overload]
+    if pd.isna(predicted):  # type: ignore[call-overload]
+        return f"{NOTHING} / {size(measured)}"
+    expected, found = int(str(predicted)), int(str(measured))
+    if expected == found:
+        return f"{size(found)}, as predicted" if found else NOTHING
+    # What three digits do not tell apart is told as the difference.
+    difference = f" ({found - expected:+} B)" if size(expected) == size(found) else ""
+    return f"{size(expected)} / {size(found)}{difference}"
+
+
+def _held(kind: str) -> Callable[[Cells], str]:
+    return lambda row: predicted_and_measured(row[f"{kind}_predicted_bytes"], row[f"{kind}_observed_bytes"])
+
+
+def _gained(row: Cells) -> str:
+    """The sign is written, as overlap may cost; where the intervals of serial and total overlap, it may be nothing."""
+    if pd.isna(row["overlap_gained_s"]):
+        return NOTHING
+    apart = row["total_high_s"] < row["serial_low_s"] or row["serial_high_s"] < row["total_low_s"]
+    sign = "+" if row["overlap_gained_s"] > 0 else ""
+    return f"{sign}{seconds(row['overlap_gained_s'])}{'' if apart else ' (may be none)'}"
+
+
+def _collectives(row: Cells) -> str:
+    """As dispatched; where the plan has others, those too."""
+    if row["collectives_observed"] is None:
+        return f"{row['collectives_planned']} (planned)" if row["collectives_planned"] else NOTHING
+    return row["collectives_observed"] or NOTHING
+
+
+def _marks(row: Cells) -> str:
+    marks = [f"{row['samples']} samples"] if 0 < row["samples"] < MIN_SAMPLES else []
+    marks += ["not comparable"] if not row["comparable"] and not row["emulated"] else []
+    marks += [f"total without {row['unpriced']}"] if row["emulated"] and row["unpriced"] else []
+    marks += [f"planned {row['collectives_planned'] or 'nothing'}"] if _otherwise(row) else []
+    return ", ".join(marks)
+
+
+def _otherwise(row: Cells) -> bool:
+    """Whether something else was sent than planned; not where nothing was observed."""
+    return not pd.isna(row["sent_as_planned"]) and not row["sent_as_planned"]
+
+
+_CELLS: Final = (
+    _Cell(heading="strategy", read=lambda row: strategy_text(row) + recompute_text(row), figures=False),
+    _Cell(heading="total", read=lambda row: seconds(row["total_s"])),
+    _Cell(heading="95 % interval", read=lambda row: interval(row["total_low_s"], row["total_high_s"])),
+    _Cell(heading="of the shortest", read=lambda row: times(row["total_over_shortest"])),
+    _Cell(heading="standing", read=lambda row: row["standing"] or NOTHING, figures=False),
+    _Cell(heading="compute", read=lambda row: seconds(row["compute_s"])),
+    _Cell(heading="communication", read=lambda row: seconds(row["communication_s"])),
+    _Cell(heading="overlap gained (derived)", read=_gained),
+    _Cell(heading="sent a rank (planned)", read=lambda row: size(row["sent_bytes"]) if row["sent_bytes"] else NOTHING),
+    _Cell(heading="collectives", read=_collectives, figures=False),
+    _Cell(heading="weights", read=_held("weights"), may_go=True),
+    _Cell(heading="gradients", read=_held("gradients"), may_go=True),
+    _Cell(heading="saved", read=_held("saved"), may_go=True),
+    _Cell(heading="KV cache", read=_held("kv_cache"), may_go=True),
+    _Cell(heading="peak", read=_held("peak"), may_go=True),
+    _Cell(heading="attention kernel", read=lambda row: row["attention_kernel"] or NOTHING, figures=False, may_go=True),
+    _Cell(heading="marks", read=_marks, figures=False, may_go=True),
+)
+
+
+def _used(cell: _Cell, frame: pd.DataFrame) -> bool:
+    return any(cell.read(row) not in (NOTHING, "") for row in frame.to_dict("records"))
+
+
+def _notes(frame: pd.DataFrame) -> tuple[str, ...]:
+    if frame.empty:
+        return ()
+    notes = [
+        "Of the shortest: the total over the least median in its table. Standing: fastest, where its 95 % interval "
+        "lies apart from all others; may be fastest, where it overlaps that of the least median, so that the "
+        "measurement cannot tell them apart; else slower.",
+        "Compute and communication are run alone. Overlap gained is serial - total, of two medians: derived, not "
+        "measured, below zero where overlap costs, and perhaps none where the two intervals overlap.",
+        "Sent is what a rank sends in one pass by plan; collectives are counted where torch dispatches them, in a "
+        "pass of its own.",
+    ]
+    if frame[["weights_predicted_bytes", "weights_observed_bytes"]].notna().any(axis=None):
+        notes.append(
+            "Memory of one rank, predicted / measured; as predicted, where they agree to the byte. Saved is what "
+            "autograd keeps for the backward. The predicted peak is all that is held, with a workspace that is an "
+            "upper estimate; only CUDA's allocator measures one."
+        )
+    if frame["samples"].between(1, MIN_SAMPLES - 1).any():
+        notes.append(f"Under {MIN_SAMPLES} samples the interval is their extremes, and holds less than 95 %.")
+    if frame["emulated"].any():
+        notes.append(f"{EMULATED_NOTE} What rests on an estimate has no standing.")
+    return tuple(notes)

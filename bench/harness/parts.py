@@ -103,12 +103,18 @@ def _summaries(result: CaseResult) -> Iterator[tuple[str, Summary]]:
 def _emulated(summaries: dict[str, Summary], estimate: Estimate | None) -> dict[str, Summary]:
     """One rank's compute as it was measured; a pass is that and the communication that the estimate adds to it."""
     measured = {name: summary for name, summary in summaries.items() if name not in COLLECTIVE_KINDS}
+    compute, sending = _seconds_of(estimate, "compute"), _seconds_of(estimate, "communication")
     for name in ("serial", "total"):
-        whole, compute = _expected(estimate, name), _expected(estimate, "compute")
-        if "compute" in measured and whole is not None and compute is not None:
-            if whole.seconds is not None and compute.seconds is not None:
-                measured[name] = measured["compute"].later_by(whole.seconds - compute.seconds)
+        whole = _seconds_of(estimate, name)
+        # Without a price for what is sent nobody knows how long a pass takes.
+        if "compute" in measured and whole is not None and compute is not None and sending is not None:
+            measured[name] = measured["compute"].later_by(whole - compute)
     return measured
+
+
+def _seconds_of(estimate: Estimate | None, name: str) -> float | None:
+    expected = _expected(estimate, name)
+    return None if expected is None else expected.seconds
 
 
 def _transfer_or_all(times: PartTimes, groups: int) -> NDArray[np.float64]:

@@ -8,7 +8,7 @@ attention.
 """
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, get_args
 
 from tp.case import Case
@@ -193,3 +193,8 @@ class _Memory:
         stream = 2 * self.stream_bytes + (m * case.model.hidden * e if case.splits_tokens else 0)
         yield Holding(name="stream", kind="workspace", bytes=stream)
         yield Holding(name="widest", kind="workspace", bytes=m * max(wide) * e)
+        if case.recompute != "none":
+            # The backward begins by making again what was not kept.
+            everything = replace(self, case=replace(case, recompute="none"))
+            remade = sum(size for _, size in everything.saved()) - sum(size for _, size in self.saved())
+            yield Holding(name="remade", kind="workspace", bytes=remade)

@@ -46,8 +46,8 @@ def ring_column_backward(e: Emitter, part: ComputePart, width: int) -> Iterator[
         if step < _sends(e):
             gathered.append(e.num_sent)
             yield e.send_chunk(h, backward=True)
-        before = step - e.case.chunks
-        needs = max(_arrived(first, gathered, before), _arrived(first, scattered, before - 1))
+        # What this step gathers was posted after the partial sums of the step before, and so needs these too.
+        needs = _arrived(first, gathered, step - e.case.chunks)
         yield from e.gemm(part, "nn", e.chunk_tokens, h, width, backward=True, needs=needs)
         if step < _sends(e):
             yield from _pass_partial(e, part, first, scattered, step, h, backward=True)

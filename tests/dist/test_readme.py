@@ -42,23 +42,26 @@ def test_every_command_is_tested_here(readme):
         "torchrun --nproc-per-node 8 bench/collectives.py --out collectives.jsonl": "test_ops_cli.py, on two ranks",
         "python -m analysis calibrate gemm.jsonl collectives.jsonl --out machine.json": "test_ops_cli.py",
         "python -m analysis report attention.jsonl --out report": "test_scripts_run below",
+        "python bench/block.py --emulate-tp 8 --model llama2-70b --seq 2048": "test_block_cli.py, at a tiny model's size",
     }
     others = [line for line in commands(readme) if line not in tested_elsewhere]
     assert {line.split()[0] for line in others} == {"torchrun", "python"}
     assert set(tested_elsewhere) <= set(commands(readme))
 
 
-def test_attention_commands_fit_eight_gpus(readme, python):
-    lines = [line for line in commands(readme) if "bench/attention.py" in line]
-    assert len(lines) == 4
+def test_block_commands_fit_eight_gpus(readme, python):
+    scripts = ("bench/attention.py", "bench/block.py")
+    lines = [line for line in commands(readme) if any(word in line for word in scripts) and "--emulate-tp" not in line]
+    assert len(lines) == 5
     for line in lines:
         words = shlex.split(line)
-        flags = words[words.index("bench/attention.py") + 1 :]
+        (script,) = set(words) & set(scripts)
+        flags = words[words.index(script) + 1 :]
         if "--calibration" in flags:
             assert flags == ["--calibration", "machine.json", "--out", "attention.jsonl"]
             continue
         pretend = () if "--dry-run" in flags else PRETEND
-        done = python("bench/attention.py", *flags, *pretend)
+        done = python(script, *flags, *pretend, timeout=240)
         assert done.returncode == 0, f"{line}\n{done.stderr}"
 
 

@@ -1,4 +1,4 @@
-"""fp8 products: torch's scaled multiplication runs on CPUs too, slowly, so that the layers can be checked without a GPU."""
+"""fp8 products against plain ones: torch's scaled multiplication runs on CPUs too, slowly."""
 
 import pytest
 import torch

@@ -20,6 +20,12 @@ from tp.units import DTYPES
 
 T = TypeVar("T")
 
+_NAMES: Final[dict[Block, str]] = {
+    "attention": "the attention block",
+    "ffn": "the FFN block",
+    "block": "a whole transformer layer",
+}
+
 # Strategies that send through our own collectives, which can be silent.
 EMULATED_STRATEGIES: Final[tuple[Strategy, ...]] = ("columns", "allreduce", "sequence", "overlap")
 
@@ -31,7 +37,7 @@ class BlockFlags(RunFlags):
     model: str = ""
     """Models, names of configs/models or TOML files (default: one that fits the machine)."""
     tp: str = ""
-    """Tensor-parallel degrees (default: all that divide the world and the heads)."""
+    """Tensor-parallel degrees (default: all that divide the world and the model)."""
     strategy: str = ""
     """columns, allreduce, sequence, overlap, async-tp, dtensor (default: all that run on the device)."""
     phase: str = ""
@@ -78,12 +84,17 @@ class BlockSettings:
             return choose_chunks(case, self.run.theories(), backend=self.run.backend)
 
         world = None if self.emulates else self.world
-        return expand(self.suite, self.block, world=world, chosen=self.chosen, choose_chunks=chunks)
+        cases = expand(self.suite, self.block, world=world, chosen=self.chosen, choose_chunks=chunks)
+        first = cases[0].skip
+        if first is not None and all(planned.skip is not None for planned in cases):
+            raise ConfigError(first)
+        return cases
 
 
 def read_block_flags(block: Block) -> BlockSettings:
     """The settings of `torchrun bench/<block>.py`; ConfigError for the first flag that has no meaning."""
-    description = f"Measure the {block} block, tensor-parallel over the ranks that torchrun starts. Lists take commas."
+    what = _NAMES[block]
+    description = f"Measure {what}, tensor-parallel over the ranks that torchrun starts. Lists take commas."
     flags = parse_flags(BlockFlags, prog=f"bench/{block}.py", description=description)
     if flags.world and not flags.dry_run:
         raise ConfigError("--world: only a dry run pretends; add --dry-run, or start more ranks with torchrun")

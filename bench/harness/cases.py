@@ -68,16 +68,24 @@ class BuiltCase:
         self.block.zero_grad(set_to_none=True)
         self.x.grad = None
 
+    def forward(self, wire: Wire) -> Tensor:
+        """The block's output in the mode of its phase: with a graph in training, without one elsewhere."""
+        if self.trains:
+            return self._output(wire)
+        # DTensor takes operators apart in inference mode, at several ms a pass; without gradients it is faster.
+        with torch.no_grad() if self.case.strategy == "dtensor" else torch.inference_mode():
+            return self._output(wire)
+
     def run(self, wire: Wire) -> None:
         """One pass: forward, and in training backward, gradients kept."""
-        if not self.trains:
-            # DTensor takes operators apart in inference mode, at several ms a pass; without gradients it is faster.
-            with torch.no_grad() if self.case.strategy == "dtensor" else torch.inference_mode():
-                self.block(self.x, self.positions, wire)
-            return
-        y = self.block(self.x, self.positions, wire)
-        wire.timeline.enter("residual", "backward")
-        y.backward(self.grad)
+        y = self.forward(wire)
+        if self.trains:
+            wire.timeline.enter("residual", "backward")
+            y.backward(self.grad)
+
+    def _output(self, wire: Wire) -> Tensor:
+        y: Tensor = self.block(self.x, self.positions, wire)
+        return y
 
 
 def block_sizes(case: Case) -> BlockSizes:

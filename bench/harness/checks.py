@@ -54,7 +54,11 @@ class Check:
 
 
 def check_case(built: BuiltCase, *, weights: BlockWeights, inputs: Inputs) -> list[Check]:
-    """Run the block once under real collectives and compare; every rank of the group must call it."""
+    """Run the block under real collectives and compare; every rank of the group must call it.
+
+    The output is that of the very forward that is timed. What the block adds to its input is compared too, since the
+    input would cover a small error, and it is what the gradients are taken of.
+    """
     case, mesh = built.case, built.mesh
     wire = Wire(collectives=collectives_of(case, mesh), timeline=Unwatched())
     built.forget()
@@ -62,7 +66,12 @@ def check_case(built: BuiltCase, *, weights: BlockWeights, inputs: Inputs) -> li
         update = built.block.update(built.x, built.positions, wire)
     expected_update, expected_x, expected_block = _expected(built, weights, inputs)
     for_output, for_gradients = _limits(case)
-    checks = [_compare("output", update, expected_update, for_output)]
+    given = local_tokens(case, mesh).of(inputs.x)
+    checks = [
+        _compare("update", update, expected_update, for_output),
+        _compare("output", built.forward(wire), given + expected_update, for_output),
+        _compare("input afterwards", built.x, given, for_output),
+    ]
     if built.trains:
         update.backward(built.grad)
         finish_gradients(

@@ -28,7 +28,7 @@ class RunFlags:
     """Every value is text here; `resolve_run` gives it meaning, and one line when it has none."""
 
     dtype: str = ""
-    """fp32, bf16 or fp16 (default: bf16, but fp32 on a CPU that does not multiply in bf16)."""
+    """fp32, bf16, fp16 or fp8 (default: bf16, but fp32 on a CPU that does not multiply in bf16)."""
     hardware: str = "auto"
     """A name of configs/hardware, a TOML file, or auto to probe the machine."""
     link: str = ""

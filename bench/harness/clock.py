@@ -63,7 +63,7 @@ class HostClock:
 
 
 class CudaClock:
-    """CUDA events on the current stream, which waits for NCCL's before the end mark (work is never left async)."""
+    """CUDA events on the current stream, which waits for NCCL's before the end mark."""
 
     def __init__(self, device: torch.device, *, align: Callable[[], None], cold: bool) -> None:
         """`align` enqueues something that all ranks must reach; `cold` flushes the L2 cache before every pass."""

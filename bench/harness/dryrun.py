@@ -88,7 +88,9 @@ def dry_run(settings: BlockSettings) -> None:
             console.print(f"{planned.case.key}: as planned, {_summary(plan)}", markup=False)
     finally:
         dist.destroy_process_group()
-    console.print(f"{len(cases)} cases fit a world of {settings.world}; nothing was measured")
+    skipped = sum(planned.skip is not None for planned in cases)
+    left_out = f", {skipped} do not" if skipped else ""
+    console.print(f"{len(cases) - skipped} cases fit a world of {settings.world}{left_out}; nothing was measured")
 
 
 def fake_device(planned: PlannedCase, mesh: Mesh) -> torch.device:

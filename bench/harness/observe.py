@@ -15,6 +15,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from bench.harness.cases import BuiltCase, collectives_of
 from bench.harness.ranks import Ranks
 from bench.harness.records import Observation, Sent
+from tp.errors import MeasurementError
 from tp.layers.census import Census, Count
 from tp.layers.dtensor import local
 from tp.layers.wire import Unwatched, Wire
@@ -131,7 +132,8 @@ def _most_of(observations: Sequence[Observation]) -> Observation:
     first = observations[0]
     peaks = [each.peak_bytes for each in observations if each.peak_bytes is not None]
     for each in observations:
-        assert each.sent == first.sent, f"ranks send differently: {each.sent} and {first.sent}"
+        if each.sent != first.sent:
+            raise MeasurementError(f"ranks send differently: {each.sent} and {first.sent}; one of them is broken")
     return Observation(
         sent=first.sent,
         weight_bytes=max(each.weight_bytes for each in observations),

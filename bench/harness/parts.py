@@ -2,12 +2,13 @@
 
 How a sample becomes a part's time: a compute part takes the slowest rank, as the block does. A collective takes the
 fastest of its group, since the others' time holds their wait for the last to arrive (NVIDIA/nccl#460): the shortest
-is the transfer. Calls and directions add up; then the slowest rank or group counts. The wholes (compute,
+is the transfer. Calls and directions add up; then the slowest rank or group counts. The sends of a ring wait for each
+other across calls, so of `send_recv` each rank's calls are added up before the fastest counts. The wholes (compute,
 communication, serial, total) are the maximum over ranks.
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Final
 
 import numpy as np
@@ -94,10 +95,19 @@ def _summaries(result: CaseResult) -> Iterator[tuple[str, Summary]]:
     if "parts" not in by_task:
         return
     by_part: dict[str, NDArray[np.float64]] = {}
-    for times in by_task["parts"].parts:
+    for times in _joined_rings(by_task["parts"].parts):
         by_part[times.part] = by_part.get(times.part, 0.0) + _transfer_or_all(times, result.groups)
     for name, by_rank in by_part.items():
         yield name, summarise(by_rank.max(axis=1).tolist())
+
+
+def _joined_rings(parts: Sequence[PartTimes]) -> Iterator[PartTimes]:
+    """The parts with all calls of `send_recv` as one."""
+    ring = [times for times in parts if times.part == "send_recv"]
+    yield from (times for times in parts if times.part != "send_recv")
+    if ring:
+        total = np.sum([times.times_s for times in ring], axis=0)
+        yield replace(ring[0], times_s=tuple(map(tuple, total.tolist())))
 
 
 def _emulated(summaries: dict[str, Summary], estimate: Estimate | None) -> dict[str, Summary]:

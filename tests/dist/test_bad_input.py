@@ -70,6 +70,10 @@ BAD = {
         ["--dtype", "fp8", "--dry-run", "--device", "cuda", "--phase", "prefill", "--strategy", "dtensor"],
         ["--strategy dtensor", "fp8", "columns, allreduce, sequence"],
     ),
+    "chunks that do not divide": (
+        ["--dry-run", "--world", "2", "--tp", "2", "--strategy", "overlap", "--chunks", "3", "--phase", "prefill"],
+        ["256 tokens", "tp 2 x 3 chunks", "multiple of 6"],
+    ),
     "no chunks": (["--chunks", "0"], ["--chunks 0", "positive"]),
     "unknown recomputation": (["--recompute", "some"], ["--recompute some", "none, selective, full"]),
     "recomputation without training": (

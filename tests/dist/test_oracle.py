@@ -41,7 +41,7 @@ def test_training_checks_input_and_every_weight(results):
     for key, case in cases.items():
         block, model, phase, strategy = key.split("/")[:4]
         tensors = {check[0] for check in case["checks"]}
-        expected = {"output"}
+        expected = {"update", "output", "input afterwards"}
         if phase == "train":
             expected.add("input gradient")
             if block != "ffn":

@@ -14,6 +14,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import unset_fake_temporarily
+from torch.distributed._functional_collectives import AsyncCollectiveTensor
 from torch.distributed.device_mesh import DeviceMesh
 from torch.distributed.tensor import DTensor, Replicate
 from torch.distributed.tensor.parallel import (
@@ -61,8 +62,7 @@ class DTensorAttention(nn.Module):
             z = checkpoint(self._core, q, k, v, positions, use_reentrant=False, preserve_rng_state=False)
         else:
             z = self._core(q, k, v, positions)
-        y: Tensor = self.wo(cut(z, wire, leave="core", enter="out").unsqueeze(0))
-        return y.squeeze(0)
+        return _arrived(self.wo(cut(z, wire, leave="core", enter="out").unsqueeze(0))).squeeze(0)
 
     def _core(
         self,
@@ -95,9 +95,9 @@ class DTensorFfn(nn.Module):
             active = plain_gelu(cut(self.up(x), wire, leave="up", enter="activation"))
         else:
             gate = self.gate(x)
-            active = silu(gate) * cut(self.up(x), wire, leave="up", enter="activation")
-        y: Tensor = self.down(cut(active, wire, leave="activation", enter="down"))
-        return y.squeeze(0)
+            up = cut(self.up(x), wire, leave="up", enter="activation")
+            active = silu(gate) * up
+        return _arrived(self.down(cut(active, wire, leave="activation", enter="down"))).squeeze(0)
 
 
 def parallel_attention(full: AttentionWeights, sizes: AttentionSizes, *, split: Split, mesh: Mesh) -> Half:
@@ -148,6 +148,13 @@ def _parallelize(layer: nn.Module, mesh: Mesh, plan: dict[str, ParallelStyle]) -
     split = parallelize_module(layer, device_mesh, plan, src_data_rank=None)
     prepared: nn.Module = parallelize_module(split, device_mesh, prepare)
     return prepared.requires_grad_()
+
+
+def _arrived(y: Tensor) -> Tensor:
+    """Waited for here, on the layer's account; otherwise the residual would be the first to."""
+    if isinstance(y, AsyncCollectiveTensor):
+        y.trigger_wait()
+    return y
 
 
 def _add_batch_dim(layer: nn.Module, args: tuple[Any, ...]) -> tuple[Any, ...]:

@@ -15,10 +15,13 @@ from torch import Tensor
 from torch.nn.functional import scaled_dot_product_attention
 
 from tp.layers.attention_weights import AttentionSizes, AttentionWeights
-from tp.layers.block import EPSILON, NormKind
+from tp.layers.block import NormKind
 from tp.layers.build import BlockSizes, BlockWeights
 from tp.layers.ffn_weights import FfnSizes, FfnWeights
 from tp.layers.rope import BASE
+
+# Llama 2's rms_norm_eps and GPT-2's layer_norm_epsilon (config.json of both), stated here once more on purpose.
+NORM_EPSILON = 1e-5
 
 W = TypeVar("W", AttentionWeights, FfnWeights)
 
@@ -92,9 +95,9 @@ def _ffn(x: Tensor, weights: FfnWeights, sizes: FfnSizes) -> Tensor:
 
 def _norm(x: Tensor, kind: NormKind, weight: Tensor, bias: Tensor | None) -> Tensor:
     if kind == "rms":
-        return x * (x.square().mean(-1, keepdim=True) + EPSILON).rsqrt() * weight
+        return x * (x.square().mean(-1, keepdim=True) + NORM_EPSILON).rsqrt() * weight
     centred = x - x.mean(-1, keepdim=True)
-    scaled = centred * (centred.square().mean(-1, keepdim=True) + EPSILON).rsqrt() * weight
+    scaled = centred * (centred.square().mean(-1, keepdim=True) + NORM_EPSILON).rsqrt() * weight
     return scaled if bias is None else scaled + bias
 
 

@@ -1,0 +1,69 @@
+"""The forward that is timed is the one that is checked: errors that only it has are found."""
+
+from collections.abc import Callable
+
+import pytest
+import torch
+from torch import Tensor
+
+from bench.harness.cases import build_case, full_inputs, full_weights
+from bench.harness.checks import check_case
+from tp.case import Case, Phase, Workload
+from tp.layers import attention
+from tp.layers.block import Block
+from tp.layers.mesh import lone_mesh
+from tp.model import load_model
+
+pytestmark = pytest.mark.unit
+
+DEVICE = torch.device("cpu")
+
+
+def failed(phase: Phase) -> set[str]:
+    """The tensors of a small block that do not agree with the oracle."""
+    decodes = phase == "decode"
+    workload = Workload(phase=phase, batch=2, seq=1 if decodes else 16, context=16, dtype="fp32")
+    case = Case(block="block", model=load_model("tinyllama-1.1b"), strategy="allreduce", tp=1, workload=workload)
+    weights, inputs = full_weights(case, DEVICE), full_inputs(case, DEVICE)
+    built = build_case(case, lone_mesh(DEVICE), weights=weights, inputs=inputs)
+    return {check.tensor for check in check_case(built, weights=weights, inputs=inputs) if not check.passed}
+
+
+def without_residual(self: Block, x: Tensor, *args: object) -> Tensor:
+    for half in self.halves:
+        x = half(x, *args)
+    return x
+
+
+def from_the_first_input(self: Block, x: Tensor, *args: object) -> Tensor:
+    return x + sum(half(x, *args) for half in self.halves)
+
+
+@pytest.mark.parametrize("phase", ["prefill", "train", "decode"])
+@pytest.mark.parametrize("wrong", [without_residual, from_the_first_input])
+def test_a_wrong_output_is_found(wrong: Callable[..., Tensor], phase: Phase, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert failed(phase) == set()
+    monkeypatch.setattr(Block, "_output", wrong)
+    assert failed(phase) == {"output"}
+
+
+def test_an_input_that_a_pass_overwrites_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    right = Block._output
+
+    def overwriting(self: Block, x: Tensor, *args: object) -> Tensor:
+        return x.copy_(right(self, x, *args))  # type: ignore[arg-type]
+
+    monkeypatch.setattr(Block, "_output", overwriting)
+    assert "input afterwards" in failed("prefill")
+
+
+def test_an_error_in_inference_mode_alone_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    right = attention.attend
+
+    def blind(q: Tensor, k: Tensor, v: Tensor, cache: object) -> Tensor:
+        if torch.is_inference_mode_enabled():
+            q = torch.zeros_like(q)
+        return right(q, k, v, cache)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(attention, "attend", blind)
+    assert failed("prefill") == {"output"}

@@ -74,6 +74,16 @@ def recompute_text(row: Cells) -> str:
     return "" if row["recompute"] == "none" else f", {row['recompute']} recompute"
 
 
+def variant_text(row: Cells) -> str:
+    """A strategy with its chunks and what it makes again: sequence, full recompute."""
+    return strategy_text(row) + recompute_text(row)
+
+
+def table_text(row: Cells, *, hardware: bool) -> str:
+    """What the strategies of a table share; recomputation is told row by row."""
+    return f"{scenario_text({**row, 'recompute': 'none'}, hardware=hardware)}, TP {row['tp']}"
+
+
 def several_machines(frame: pd.DataFrame) -> bool:
     """Whether the rows come from more than one hardware or backend, so that each has to be named."""
     return len(frame[["hardware", "backend"]].drop_duplicates()) > 1

@@ -15,13 +15,12 @@ from analysis.display import (
     Display,
     Group,
     interval,
-    recompute_text,
-    scenario_text,
     seconds,
     several_machines,
     size,
-    strategy_text,
+    table_text,
     times,
+    variant_text,
 )
 from analysis.strategies import SIDE_BY_SIDE
 
@@ -43,11 +42,9 @@ def show_strategies(frame: pd.DataFrame) -> Display:
     groups = []
     for _, table in frame.groupby(list(SIDE_BY_SIDE), sort=False):
         rows = table.to_dict("records")
-        # Recomputation is told row by row.
-        title = scenario_text({**rows[0], "recompute": "none"}, hardware=machines)
         groups.append(
             Group(
-                title=f"{title}, TP {rows[0]['tp']}",
+                title=table_text(rows[0], hardware=machines),
                 marks=("emulated",) if rows[0]["emulated"] else (),
                 rows=tuple(tuple(cell.read(row) for cell in cells) for row in rows),
             )
@@ -104,7 +101,7 @@ def _otherwise(row: Cells) -> bool:
 
 
 _CELLS: Final = (
-    _Cell(heading="strategy", read=lambda row: strategy_text(row) + recompute_text(row), figures=False),
+    _Cell(heading="strategy", read=variant_text, figures=False),
     _Cell(heading="total", read=lambda row: seconds(row["total_s"])),
     _Cell(heading="95 % interval", read=lambda row: interval(row["total_low_s"], row["total_high_s"])),
     _Cell(heading="of the shortest", read=lambda row: times(row["total_over_shortest"])),

@@ -1,7 +1,7 @@
 """What the ranks hold and send, predicted and observed: the rows of memory.csv, and the figures of a case by kind."""
 
 from collections.abc import Sequence
-from typing import Any, Final
+from typing import Final
 
 import pandas as pd
 
@@ -9,7 +9,7 @@ from analysis.load import Case, Run
 from analysis.tables import Row, frame_of
 from bench.harness.records import Observation, Sent
 from tp.plan.memory import HOLDING_KINDS, HoldingKind, held_bytes
-from tp.plan.ops import COLLECTIVE_KINDS, Collective
+from tp.plan.ops import COLLECTIVE_KINDS, Collective, planned_count
 
 MEMORY_COLUMNS: Final = ("record", "case", "name", "kind", "bytes")
 # What an observation counts; of the workspace it knows nothing but the peak, which holds it too.
@@ -77,13 +77,8 @@ def sent_cells(case: Case) -> Row:
 
 
 def _planned(case: Case) -> list[Sent]:
-    by_kind: dict[Any, list[Collective]] = {}
-    for op in case.planned.ops:
-        if isinstance(op, Collective):
-            by_kind.setdefault(op.kind, []).append(op)
-    return [
-        Sent(kind=kind, count=len(ops), size_bytes=sum(op.size_bytes for op in ops)) for kind, ops in by_kind.items()
-    ]
+    counted = planned_count(case.planned.ops)
+    return [Sent(kind=kind, count=number, size_bytes=size) for kind, (number, size) in counted.items()]
 
 
 def _counts(sent: Sequence[Sent]) -> str:

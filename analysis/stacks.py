@@ -10,7 +10,7 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
-from analysis.display import recompute_text, scenario_text, seconds, several_machines, size, strategy_text
+from analysis.display import seconds, several_machines, size, table_text, variant_text
 from analysis.drawing import BLUE, GREEN, INK, ORANGE, PAPER, PINK, RED, SKY, Chart, label
 from analysis.strategies import SIDE_BY_SIDE
 from tp.plan.ops import COLLECTIVE_KINDS
@@ -55,12 +55,12 @@ def strategies_chart(parts: pd.DataFrame, strategies: pd.DataFrame) -> Chart | N
     subfigures = figure.subfigures(len(shown), 1, squeeze=False, height_ratios=heights)[:, 0]
     drawn: set[str] = set()
     for subfigure, table in zip(subfigures, shown, strict=True):
-        subfigure.suptitle(label(_title(table[0], hardware=machines)), fontsize=9, fontweight="bold")
+        subfigure.suptitle(label(table_text(table[0], hardware=machines)), fontsize=9, fontweight="bold")
         left, right = subfigure.subplots(1, 2, sharey=True)
         for place, row in enumerate(table):
             drawn |= _draw_time(left, place, row, timed[row["record"], row["case"]])
             drawn |= _draw_memory(right, place, row)
-        left.set_yticks(range(len(table)), [label(_bar_name(row)) for row in table])
+        left.set_yticks(range(len(table)), [label(variant_text(row)) for row in table])
         left.set_ylim(len(table) - 0.4, -0.6)
         _finish(left, format_seconds)
         _finish(right, format_bytes)
@@ -82,14 +82,6 @@ def _largest_degrees(tables: Sequence[Sequence[Cells]]) -> list[Sequence[Cells]]
     if len(tables) <= MAX_TABLES:
         return list(tables)
     return ([table for table in tables if table[0]["tp"] > 1] or list(tables))[:MAX_TABLES]
-
-
-def _title(row: Cells, *, hardware: bool) -> str:
-    return f"{scenario_text({**row, 'recompute': 'none'}, hardware=hardware)}, TP {row['tp']}"
-
-
-def _bar_name(row: Cells) -> str:
-    return strategy_text(row) + recompute_text(row)
 
 
 def _draw_time(axes: Axes, place: int, row: Cells, parts: pd.DataFrame) -> set[str]:
@@ -183,8 +175,8 @@ def _words(tables: Sequence[Sequence[Cells]]) -> str:
     words.append("Parts were timed in passes of their own and need not add up to the total.")
     split = [table for table in tables if table[0]["tp"] > 1] or list(tables)
     for table in split[:3]:
-        told = [f"{_bar_name(row)} {seconds(row['total_s'])}{_memory_words(row)}" for row in table]
-        words.append(f"{label(_title(table[0], hardware=False))}: {'; '.join(told)}.")
+        told = [f"{variant_text(row)} {seconds(row['total_s'])}{_memory_words(row)}" for row in table]
+        words.append(f"{label(table_text(table[0], hardware=False))}: {'; '.join(told)}.")
     return " ".join(words)
 
 

@@ -79,9 +79,10 @@ class BlockSettings:
 
     def cases(self) -> list[PlannedCase]:
         """Every case of the suite in this world."""
+        theories = self.run.theories()
 
         def chunks(case: Case) -> int:
-            return choose_chunks(case, self.run.theories(), backend=self.run.backend)
+            return choose_chunks(case, theories, backend=self.run.backend)
 
         world = None if self.emulates else self.world
         cases = expand(self.suite, self.block, world=world, chosen=self.chosen, choose_chunks=chunks)

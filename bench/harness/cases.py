@@ -115,22 +115,19 @@ def make_generator(device: torch.device, seed: int) -> torch.Generator:
     return torch.Generator("cpu" if detect_fake_mode() else device).manual_seed(seed)
 
 
+def _random(case: Case, device: torch.device, seed: int) -> RandomWeights:
+    dtype = TORCH_DTYPES[case.workload.activation_dtype]
+    return RandomWeights(dtype=dtype, device=device, generator=make_generator(device, seed))
+
+
 def full_weights(case: Case, device: torch.device) -> BlockWeights:
     """The unsharded weights, the same on every rank and for every strategy."""
-    random = RandomWeights(
-        dtype=TORCH_DTYPES[case.workload.activation_dtype], device=device, generator=make_generator(device, SEED)
-    )
-    return block_weights(block_sizes(case), random)
+    return block_weights(block_sizes(case), _random(case, device, SEED))
 
 
 def full_inputs(case: Case, device: torch.device) -> Inputs:
     """The unsharded inputs, the same on every rank and for every strategy."""
-    generator = make_generator(device, SEED + 1)
-    dtype, w, model = TORCH_DTYPES[case.workload.activation_dtype], case.workload, case.model
-
-    def normal(*shape: int) -> Tensor:
-        return torch.randn(shape, generator=generator, device=device, dtype=torch.float32).to(dtype)
-
+    w, model, normal = case.workload, case.model, _random(case, device, SEED + 1).normal
     cache_shape = (w.batch, model.num_kv_heads, w.context, model.head_dim)
     return Inputs(
         x=normal(w.tokens, model.hidden),

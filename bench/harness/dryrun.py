@@ -20,11 +20,11 @@ from bench.harness.block_flags import BlockSettings
 from bench.harness.cases import build_case, collectives_of, full_inputs, full_weights
 from bench.harness.console import make_console
 from tp.errors import MeasurementError
-from tp.layers.census import Census, planned_count
+from tp.layers.census import Census
 from tp.layers.mesh import Mesh, split_world
 from tp.layers.wire import Unwatched, Wire
 from tp.plan.build import build_plan
-from tp.plan.ops import Gemm, Plan
+from tp.plan.ops import Gemm, Plan, planned_count
 from tp.suite import PlannedCase
 from tp.units import format_bytes, format_flops
 

@@ -16,9 +16,10 @@ from bench.harness.cases import BuiltCase, collectives_of
 from bench.harness.ranks import Ranks
 from bench.harness.records import Observation, Sent
 from tp.errors import MeasurementError
-from tp.layers.census import Census, Count
+from tp.layers.census import Census
 from tp.layers.dtensor import local
 from tp.layers.wire import Unwatched, Wire
+from tp.plan.ops import Count
 
 # torch's attention kernels by the operator that runs them.
 _KERNELS: Final[dict[str, str]] = {

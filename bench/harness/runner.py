@@ -31,10 +31,9 @@ from bench.harness.records import (
 from bench.harness.variants import variants
 from tp.case import Block
 from tp.errors import MeasurementError
-from tp.layers.census import planned_count
 from tp.layers.mesh import Mesh, emulated_mesh, split_world
 from tp.plan.build import build_plan
-from tp.plan.ops import Plan
+from tp.plan.ops import Plan, planned_count
 from tp.suite import PlannedCase, interleaved
 
 

@@ -21,12 +21,12 @@ with install_import_hook("tp.layers", "beartype.beartype"):
     from bench.harness.observe import observe
     from bench.harness.ranks import WorldRanks
     from tp.case import PHASES, RECOMPUTES, STRATEGIES, Case, Workload
-    from tp.layers.census import planned_count
     from tp.layers.dtensor import local
     from tp.layers.mesh import split_world
     from tp.model import ModelShape
     from tp.plan.build import build_plan
     from tp.plan.memory import held_bytes, plan_memory
+    from tp.plan.ops import planned_count
 
 DTYPES = ("fp32", "bf16")
 TOKENS = 48

@@ -11,34 +11,10 @@ from bench.harness.records import CaseResult, Header, Planned, read_lines
 
 pytestmark = pytest.mark.dist
 
-MODEL = """
-name = "tiny <b>&"
-hidden = 128
-num_heads = 4
-num_kv_heads = 2
-head_dim = 32
-ffn_width = 256
-gated = true
-num_layers = 1
-vocab_size = 8
-tied_embeddings = false
-norm = "rms"
-position = "rope"
-max_positions = 64
-bias = "none"
-source = "made up for this test"
-"""
 ON_CPU = ("columns", "allreduce", "sequence", "overlap", "dtensor")
 # Degrees, strategies, phases.
 NUM_CASES = 2 * 5 * 2
 VARIANTS = {"compute", "communication", "serial", "full", "parts"}
-
-
-@pytest.fixture(scope="module")
-def tiny(tmp_path_factory):
-    path = tmp_path_factory.mktemp("models") / "tiny.toml"
-    path.write_text(MODEL)
-    return path
 
 
 @pytest.fixture(scope="module")

@@ -4,38 +4,13 @@ import pytest
 
 from analysis.load import load_run
 from bench.harness.parts import part_rows
-from tp.layers.census import planned_count
 from tp.plan.memory import held_bytes
-from tp.plan.ops import Collective, Gemm
+from tp.plan.ops import Collective, Gemm, planned_count
 
 pytestmark = pytest.mark.dist
 
-MODEL = """
-name = "tiny"
-hidden = 128
-num_heads = 4
-num_kv_heads = 2
-head_dim = 32
-ffn_width = 256
-gated = true
-num_layers = 1
-vocab_size = 8
-tied_embeddings = false
-norm = "rms"
-position = "rope"
-max_positions = 64
-bias = "none"
-source = "made up for this test"
-"""
 STRATEGIES = ("columns", "allreduce", "sequence", "overlap", "dtensor")
 PHASES = ("prefill", "train", "decode")
-
-
-@pytest.fixture(scope="module")
-def tiny(tmp_path_factory):
-    path = tmp_path_factory.mktemp("models") / "tiny.toml"
-    path.write_text(MODEL)
-    return path
 
 
 @pytest.fixture(scope="module", params=["ffn", "block"])

@@ -1,34 +1,20 @@
 """fp8 products against plain ones: torch's scaled multiplication runs on CPUs too, slowly."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 
 from bench.harness.cases import build_case, full_inputs, full_weights
 from bench.harness.checks import check_case
+from tests.unit.record_factory import TOY
 from tp.case import Case, Phase, Strategy, Workload
 from tp.layers.fp8 import LARGEST, fp8_linear, quantize
 from tp.layers.mesh import lone_mesh
-from tp.model import ModelShape
 
 pytestmark = pytest.mark.unit
 
-MODEL = ModelShape(
-    name="toy",
-    hidden=256,
-    num_heads=8,
-    num_kv_heads=4,
-    head_dim=32,
-    ffn_width=512,
-    gated=True,
-    num_layers=1,
-    vocab_size=8,
-    tied_embeddings=False,
-    norm="rms",
-    position="rope",
-    max_positions=64,
-    bias="none",
-    source="made up for this test",
-)
+MODEL = replace(TOY, hidden=256, num_kv_heads=4, head_dim=32, ffn_width=512)
 
 
 def test_the_largest_magnitude_lands_on_the_largest_number() -> None:

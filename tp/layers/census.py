@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.distributed.tensor import DTensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from tp.plan.ops import Collective, CollectiveKind
+from tp.plan.ops import CollectiveKind, Count
 
 # torch's dispatched operators: the collective, and the size that nccl-tests gives it (the buffer of an all-reduce, the
 # output of an all-gather, the input of a reduce-scatter).
@@ -34,9 +34,6 @@ _UNCOUNTED: Final = (
 )
 _WATCHED: Final = ("c10d.", "_c10d_functional.", "symm_mem.")
 
-Count = dict[CollectiveKind, tuple[int, int]]
-"""Collectives of a kind and their bytes together."""
-
 
 @dataclass
 class Census(TorchDispatchMode):
@@ -60,15 +57,6 @@ class Census(TorchDispatchMode):
         elif name.startswith(_WATCHED) and name not in _UNCOUNTED:
             raise NotImplementedError(f"the census does not know {name}; add it to tp/layers/census.py")
         return func(*args, **(kwargs or {}))
-
-
-def planned_count(ops: Sequence[Collective]) -> Count:
-    """What a census of a plan's collectives must find."""
-    count: Count = {}
-    for op in ops:
-        number, size = count.get(op.kind, (0, 0))
-        count[op.kind] = (number + 1, size + op.size_bytes)
-    return count
 
 
 def _size(tensor: Tensor) -> int:

@@ -17,7 +17,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from tp.layers.collectives import Wait
-from tp.layers.spans import Span
+from tp.layers.spans import Span, rank_span
 from tp.layers.wire import Wire, apply
 from tp.plan.ops import Direction
 
@@ -62,6 +62,11 @@ class _Ring:
         """Tokens of a chunk."""
         return self.tokens // self.num_steps
 
+    @property
+    def own(self) -> Span:
+        """This rank's tokens."""
+        return rank_span(self.tokens, rank=self.rank, num_ranks=self.size)
+
     def gathered(self, step: int) -> Span:
         """The tokens that a gather has here at `step`: first this rank's own."""
         return self._chunk(self.rank - step // self.chunks, step)
@@ -81,7 +86,7 @@ def _ring(tokens: int, chunks: int, wire: Wire) -> _Ring:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Gather:
-    """Every rank's chunks of [M, K], each at its step; what came from others is in `full`, and if `keep` its own."""
+    """Every rank's chunks of [M, K], each at its step; what came from others lies in `full`."""
 
     ring: _Ring
     wire: Wire
@@ -170,8 +175,7 @@ class _RingGatherLinear(torch.autograd.Function):
         grad_bias = grad.sum(0) if ctx.has_bias else None
         ring = _ring(grad.shape[0], ctx.chunks, wire)
         full = wire.collectives.room((grad.shape[0], x.shape[1]), x.dtype)
-        own_tokens = Span(start=ring.rank * x.shape[0], length=x.shape[0])
-        own_tokens.of(full).copy_(x)
+        ring.own.of(full).copy_(x)
         gather = _Gather(ring=ring, wire=wire, direction="backward", full=full)
         scatter = _Scatter(ring=ring, wire=wire, direction="backward")
         grad_x = torch.empty_like(x)
@@ -205,7 +209,7 @@ class _RingLinearScatter(torch.autograd.Function):
         grad, (x, weight), wire = grads[0].contiguous(), ctx.saved_tensors, ctx.wire
         ring = _ring(x.shape[0], ctx.chunks, wire)
         full = wire.collectives.room((x.shape[0], grad.shape[1]), grad.dtype)
-        Span(start=ring.rank * grad.shape[0], length=grad.shape[0]).of(full).copy_(grad)
+        ring.own.of(full).copy_(grad)
         gather = _Gather(ring=ring, wire=wire, direction="backward", full=full)
         grad_x = torch.empty_like(x)
         for step in range(ring.num_steps):

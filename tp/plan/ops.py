@@ -215,3 +215,18 @@ def sum_flops(ops: Iterable[Op]) -> float:
 def sum_bytes(ops: Iterable[Op]) -> float:
     """Bytes of all `ops` together: moved through memory by compute, sent by collectives."""
     return sum(op.sent_bytes if isinstance(op, Collective) else op.moved_bytes for op in ops)
+
+
+Count = dict[CollectiveKind, tuple[int, int]]
+"""Collectives of a kind and their bytes together."""
+
+
+def planned_count(ops: Iterable[Op]) -> Count:
+    """What a census of the collectives among `ops` must find."""
+    count: Count = {}
+    for op in ops:
+        if not isinstance(op, Collective):
+            continue
+        number, size = count.get(op.kind, (0, 0))
+        count[op.kind] = (number + 1, size + op.size_bytes)
+    return count

@@ -17,13 +17,16 @@ from tp.schema import to_json
 C = TypeVar("C")
 
 
-def fit_runs(paths: Sequence[Path], *, hardware: str | None) -> Calibration:
+def fit_runs(
+    paths: Sequence[Path], *, hardware: str | None, tell: Callable[[str], None] = lambda problem: None
+) -> Calibration:
     """Fit every curve that the records of `bench/gemm.py` and `bench/collectives.py` allow.
 
-    ConfigError when they hold no op timed alone, too few of a kind, or come from different machines.
+    What is wrong with a file and could be left out is told. ConfigError when they hold no op timed alone, too few of a
+    kind, or come from different machines.
     """
     # One rank may have measured the products and two the collectives; the machine must be the same.
-    runs = load_runs(paths, mixed=True)
+    runs = load_runs(paths, mixed=True, tell=tell)
     _require_comparable(runs)
     table = ops_table(runs)
     if table.empty:

@@ -1,18 +1,31 @@
 """Record files and published tables, as they come in: runs, and flat tables of their rows."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Final, TypeVar
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from bench.harness.records import CaseResult, Header, OpResult, Planned, read_lines
+from bench.harness.record_file import RecordFile, read_record
+from bench.harness.records import (
+    AnyLine,
+    CaseResult,
+    Drift,
+    End,
+    Header,
+    OpResult,
+    Planned,
+    Samples,
+    Telemetry,
+)
 from tp.cost.calibrated import curve_key, curve_sizes
 from tp.errors import ConfigError
-from tp.plan.ops import Collective, Op
+from tp.plan.ops import COLLECTIVE_KINDS, Collective, Op
+
+L = TypeVar("L", bound=AnyLine)
 
 # `op` is its kind and `key` the curve that prices it; `bytes` are moved by compute, the nccl-tests size of collectives.
 OP_COLUMNS: Final = ("op", "key", "sizes", "flops", "bytes", "time_s")
@@ -47,43 +60,100 @@ class Run:
     ops: tuple[OpResult, ...]
     unfinished: tuple[str, ...]
     """Keys of cases that were planned and never ended."""
+    telemetry: tuple[Telemetry, ...] = ()
+    drifts: tuple[Drift, ...] = ()
+    ends: tuple[End, ...] = ()
+    problems: tuple[str, ...] = ()
+    """One sentence for everything that was lost or left out."""
 
 
 def load_run(path: Path) -> Run:
-    """Read a record file; ConfigError when it is none, or a case ends that was not planned before."""
-    headers: list[Header] = []
-    planned: dict[str, Planned] = {}
+    """Read a record file, and leave out what is damaged; ConfigError when it holds no intact header."""
+    record = read_record(path)
+    problems = list(record.problems)
     cases: dict[str, Case] = {}
-    ops: list[OpResult] = []
-    for line in read_lines(path):
-        if isinstance(line, Header):
-            headers.append(line)
-            continue
-        if not headers:
-            raise ConfigError(f"{path}: begins without a header; is this a record file of bench/?")
-        match line:
-            case Planned():
-                planned[line.key] = line
-            case CaseResult():
-                if line.key not in planned:
-                    raise ConfigError(f"{path}: case {line.key} ends without an estimate written before it")
-                cases[line.key] = Case(header=headers[-1], planned=planned[line.key], result=line)
-            case OpResult():
-                ops.append(line)
-    if not headers:
-        raise ConfigError(f"{path}: holds no record; is this a record file of bench/?")
+    for run in record.runs:
+        for planned, result in run.ended():
+            if planned is None:
+                problems.append(f"{path}: case {result.key} has lost the estimate written before it; left out")
+            elif (why := _case_fault(planned, result)) is not None:
+                problems.append(f"{path}: case {result.key} {why}; left out")
+            else:
+                cases[result.key] = Case(header=run.header, planned=planned, result=result)
+    ops = [(line, _op_fault(line)) for line in _lines(record, OpResult)]
+    problems += [f"{path}: an op, {line.op.op} of {line.written}, {why}; left out" for line, why in ops if why]
+    drifts = [(line, _samples_fault(line.before, line.after)) for line in _lines(record, Drift)]
+    problems += [f"{path}: the drift of {line.written} {why}; left out" for line, why in drifts if why]
+    unfinished = tuple(dict.fromkeys(line.key for line in _lines(record, Planned) if line.key not in cases))
     return Run(
         path=path,
-        headers=tuple(headers),
+        headers=tuple(run.header for run in record.runs),
         cases=tuple(cases.values()),
-        ops=tuple(ops),
-        unfinished=tuple(key for key in planned if key not in cases),
+        ops=tuple(line for line, why in ops if why is None),
+        unfinished=unfinished,
+        telemetry=tuple(_lines(record, Telemetry)),
+        drifts=tuple(line for line, why in drifts if why is None),
+        ends=tuple(_lines(record, End)),
+        problems=(*problems, *_without_end(path, record, unfinished)),
     )
 
 
-def load_runs(paths: Sequence[Path], *, mixed: bool = False) -> list[Run]:
-    """Read several record files; unless `mixed`, ConfigError when their checked metadata differ."""
+def _lines(record: RecordFile, kind: type[L]) -> Iterator[L]:
+    return (line for run in record.runs for line in run.lines if isinstance(line, kind))
+
+
+def _without_end(path: Path, record: RecordFile, unfinished: Sequence[str]) -> Iterator[str]:
+    """Runs that died, or whose last lines are gone; before version 3 no run said that it ended."""
+    for run in record.runs:
+        if run.header.schema_version < 3 or any(isinstance(line, End) for line in run.lines):
+            continue
+        last = run is record.runs[-1]
+        fate = "it died or is still going on" if last else "it died, and was resumed"
+        left = f"; {len(unfinished)} cases unfinished" if last and unfinished else ""
+        yield f"{path}: the run of {run.header.created} has no end: {fate}{left}"
+
+
+def _case_fault(planned: Planned, result: CaseResult) -> str | None:
+    """What only a file without checksums can have: a line that is well-formed and cannot be."""
+    if planned.key != planned.case.key:
+        return f"is planned as another one, {planned.case.key}"
+    if any(isinstance(op, Collective) and op.num_ranks < 1 for op in planned.ops):
+        return "has a collective of no ranks"
+    grouped = any(part.part in COLLECTIVE_KINDS for sample in result.samples for part in sample.parts)
+    ranks = {len(row) for sample in result.samples for row in sample.times_s}
+    if grouped and (result.groups < 1 or any(number % result.groups for number in ranks)):
+        return f"has ranks that do not split into its {result.groups} groups"
+    return _samples_fault(*result.samples)
+
+
+def _op_fault(line: OpResult) -> str | None:
+    if isinstance(line.op, Collective) and line.op.num_ranks < 1:
+        return "is a collective of no ranks"
+    return _samples_fault(line.samples)
+
+
+def _samples_fault(*several: Samples) -> str | None:
+    """Why the times are no table of iterations and ranks."""
+    for samples in several:
+        tables = [samples.times_s, *(part.times_s for part in samples.parts)]
+        ranks = {len(row) for table in tables for row in table}
+        if len(ranks) != 1 or 0 in ranks or any(len(table) != len(samples.times_s) for table in tables):
+            return f"has times of {samples.task} that are not one for every iteration and rank"
+        if any(time_s < 0 for table in tables for row in table for time_s in row):
+            return f"has times of {samples.task} below zero"
+    return None
+
+
+def load_runs(
+    paths: Sequence[Path], *, mixed: bool = False, tell: Callable[[str], None] = lambda problem: None
+) -> list[Run]:
+    """Read several record files; unless `mixed`, ConfigError when their checked metadata differ.
+
+    Each problem that they have is told once.
+    """
     runs = [load_run(path) for path in paths]
+    for problem in dict.fromkeys(problem for run in runs for problem in run.problems):
+        tell(problem)
     headers = [(run.path, header) for run in runs for header in run.headers]
     first_path, first = headers[0]
     for path, header in headers[1:]:

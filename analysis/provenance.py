@@ -7,10 +7,21 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+import numpy as np
+
 from analysis.load import Run
-from bench.harness.records import Header, Samples
+from bench.harness.parts import marked_rounds, num_rounds
+from bench.harness.records import CaseResult, Drift, End, Header, Samples
+from bench.harness.stats import summarise
 from tp.hardware import Device, Link, Node
-from tp.units import format_bytes, format_flops_rate, format_rate, significant
+from tp.units import (
+    format_bytes,
+    format_flops_rate,
+    format_rate,
+    format_seconds,
+    format_signed_percent,
+    significant,
+)
 
 UNKNOWN: Final = "not recorded"
 
@@ -49,6 +60,8 @@ def _facts(run: Run) -> Iterable[Fact]:
     yield Fact(label="variables", value=_distinct(_pairs(rank.get("variables"), "=") or "none" for rank in ranks))
     yield Fact(label="git", value=_distinct(_git(rank.get("git")) for rank in ranks))
     yield Fact(label="calibration", value=_distinct(header.calibration or "none" for header in headers))
+    for drift in run.drifts:
+        yield Fact(label="drift", value=_drift(drift)[0])
     for node in dict.fromkeys(header.hardware for header in headers):
         yield from _hardware(node)
 
@@ -87,14 +100,16 @@ def _gpus(gpus: Any) -> str:
     if not gpus:
         return "none"
     found = _mapping(gpus)
-    names = Counter(map(str, found.get("names") or ()))
+    listed = found.get("names")
+    names = Counter(map(str, listed)) if isinstance(listed, list) else Counter[str]()
     counted = ", ".join(f"{count} x {name}" for name, count in names.items())
     return f"{counted or UNKNOWN}, CUDA {found.get('cuda') or UNKNOWN}, NCCL {found.get('nccl') or UNKNOWN}"
 
 
 def _load(rank: dict[str, Any]) -> str | None:
     loads = _mapping(rank.get("cpu")).get("load_average")
-    return f"{significant(float(loads[0]))} over one minute" if isinstance(loads, list) and loads else None
+    last = loads[0] if isinstance(loads, list) and loads else None
+    return f"{significant(last)} over one minute" if isinstance(last, int | float) else None
 
 
 def _software(rank: dict[str, Any]) -> str:
@@ -175,11 +190,17 @@ def _counts(samples: Sequence[Samples]) -> str:
 def caveats(runs: Sequence[Run], *, mixed: bool) -> tuple[str, ...]:
     """What to mind before a figure is quoted."""
     headers = [header for run in runs for header in run.headers]
-    found = [
+    found = list(dict.fromkeys(problem for run in runs for problem in run.problems))
+    found += [
         f"Times are not comparable with others: {reason}."
         for reason in dict.fromkeys(header.oversubscribed for header in headers)
         if reason
     ]
+    found += dict.fromkeys(warning for header in headers for warning in header.warnings)
+    for run in runs:
+        found += [f"The run that ended {end.written} {_fate(end)}." for end in run.ends if end.status != "done"]
+        found += [told for told, beyond_noise in map(_drift, run.drifts) if beyond_noise]
+        found += [_marked(case.result) for case in run.cases if marked_rounds(case.result)]
     if any(header.backend == "gloo" for header in headers):
         found.append("Measured on CPUs over gloo: not a GPU figure.")
     emulated = sum(case.planned.emulated for run in runs for case in run.cases)
@@ -193,6 +214,28 @@ def caveats(runs: Sequence[Run], *, mixed: bool) -> tuple[str, ...]:
     return tuple(found)
 
 
+def _fate(end: End) -> str:
+    how = "failed" if end.status == "failed" else "was interrupted"
+    return f"{how}: {end.reason}" if end.reason else how
+
+
+def _drift(drift: Drift) -> tuple[str, bool]:
+    """How much the same work took before and after the run, in words, and whether their intervals lie apart."""
+    before, after = (summarise(np.array(each.times_s).max(axis=1).tolist()) for each in (drift.before, drift.after))
+    beyond_noise = before.high_s < after.low_s or after.high_s < before.low_s
+    change = format_signed_percent(after.median_s / before.median_s - 1) if before.median_s else "from nothing"
+    told = (
+        f"drift: {drift.key} took {format_seconds(before.median_s)} at the start and {format_seconds(after.median_s)} "
+        f"at the end ({change}), {'beyond' if beyond_noise else 'within'} the noise"
+    )
+    return told, beyond_noise
+
+
+def _marked(result: CaseResult) -> str:
+    kinds = ", ".join(f"{len(rounds)} by {kind}" for kind, rounds in marked_rounds(result).items())
+    return f"{result.key}: of {num_rounds(result)} rounds were disturbed {kinds}."
+
+
 def commands(runs: Sequence[Run], out: Path, *, mixed: bool) -> tuple[str, ...]:
     """What to type to measure and to report again."""
     measured = dict.fromkeys(_command(header) for run in runs for header in run.headers)
@@ -204,6 +247,6 @@ def _command(header: Header) -> str:
     """The command of a run with the launcher that it had; of several nodes, that of each node."""
     if header.world == 1:
         return shlex.join(["python", *header.command])
-    launcher = ["torchrun", "--nproc-per-node", str(header.world // header.num_nodes)]
+    launcher = ["torchrun", "--nproc-per-node", str(header.world // max(header.num_nodes, 1))]
     nodes = ["--nnodes", str(header.num_nodes)] if header.num_nodes > 1 else []
     return shlex.join([*launcher, *nodes, *header.command])

@@ -1,6 +1,6 @@
 """A report: one self-contained page, its figures, and its tables as CSV."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -26,14 +26,16 @@ PAGE: Final = "report.html"
 FIGURES: Final = "figures"
 
 
-def write_report(paths: Sequence[Path], out: Path, *, mixed: bool) -> Path:
+def write_report(
+    paths: Sequence[Path], out: Path, *, mixed: bool, tell: Callable[[str], None] = lambda problem: None
+) -> Path:
     """Write the report of the record files `paths` to the folder `out`; the path of its page.
 
-    Raises ConfigError for a record file that cannot be read, for runs that differ unless `mixed`, and for a folder
-    that cannot be written.
+    What is wrong with a file and could be left out is told. Raises ConfigError for a record file that cannot be read,
+    for runs that differ unless `mixed`, and for a folder that cannot be written.
     """
     # A file that is named twice is one run.
-    runs = load_runs(list({path.resolve(): path for path in paths}.values()), mixed=mixed)
+    runs = load_runs(list({path.resolve(): path for path in paths}.values()), mixed=mixed, tell=tell)
     try:
         (out / FIGURES).mkdir(parents=True, exist_ok=True)
         return _write(runs, out, mixed=mixed)

@@ -6,9 +6,15 @@ TpbenchError
   MeasurementError    a run could not measure what it set out to
 """
 
+from tp.units import printable
+
 
 class TpbenchError(Exception):
     """A failure that is shown to the user as one line, without a traceback."""
+
+    def __str__(self) -> str:
+        """The message; what it quotes of a file or a flag cannot steer the terminal."""
+        return printable(super().__str__())
 
 
 class ConfigError(TpbenchError):

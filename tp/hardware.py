@@ -12,7 +12,7 @@ from pydantic import with_config
 
 from tp import catalogue
 from tp.errors import ConfigError
-from tp.schema import STRICT
+from tp.schema import STRICT, Name
 from tp.units import Dtype, format_flops_rate, format_rate
 
 # Published peaks are rounded; their arithmetic agrees with them within this.
@@ -50,7 +50,7 @@ class Peak:
 class Device:
     """One accelerator, or one core of a CPU."""
 
-    name: str
+    name: Name
     vendor: str
     kind: Literal["gpu", "cpu-core"]
     num_units: int
@@ -87,7 +87,7 @@ class Device:
 class Link:
     """What joins the devices of a node, per device."""
 
-    name: str
+    name: Name
     kind: LinkKind
     bytes_per_s: float | None
     """Line rate of one device's connection; absent where nobody states it."""
@@ -130,7 +130,7 @@ class Link:
 class Node:
     """One machine: equal devices and the links between them; the first, by default, is the fastest that joins all."""
 
-    name: str
+    name: Name
     num_devices: int
     device: Device
     links: tuple[Link, ...]

@@ -6,7 +6,7 @@ from typing import Literal
 from pydantic import with_config
 
 from tp import catalogue
-from tp.schema import STRICT
+from tp.schema import STRICT, Name
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -14,7 +14,7 @@ from tp.schema import STRICT
 class ModelShape:
     """The sizes of a decoder-only transformer."""
 
-    name: str
+    name: Name
     hidden: int
     num_heads: int
     num_kv_heads: int

@@ -14,7 +14,7 @@ import pynvml
 
 from tp import catalogue
 from tp.hardware import Device, Link, Node, Peak, load_node
-from tp.units import Dtype
+from tp.units import Dtype, printable
 
 CPUINFO: Final = Path("/proc/cpuinfo")
 MAX_CLOCK: Final = Path("/sys/devices/system/cpu/cpu0/cpufreq/cpuinfo_max_freq")
@@ -47,7 +47,7 @@ def unknown_gpu_node(name: str, count: int) -> Node:
     """A GPU of which only the name is known: every rate is absent, so the datasheet theory says nothing of it."""
     source = f"NVML; no configs/hardware/*.toml lists {name!r} under nvml_names, describe it there"
     device = Device(
-        name=name,
+        name=printable(name),
         vendor="unknown",
         kind="gpu",
         num_units=1,
@@ -83,7 +83,7 @@ def cpu_node(cpuinfo: Path = CPUINFO, max_clock: Path = MAX_CLOCK) -> Node:
     model = fields.get("model name", "unknown CPU")
     source = f"{cpuinfo} of {model}, {clock_source}"
     device = Device(
-        name=f"one core of {model}",
+        name=printable(f"one core of {model}"),
         vendor=fields.get("vendor_id", "unknown"),
         kind="cpu-core",
         num_units=1,

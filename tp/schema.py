@@ -10,15 +10,27 @@ import tomllib
 from collections.abc import Iterator, Mapping
 from dataclasses import fields, is_dataclass
 from pathlib import Path
-from typing import Any, Final, TypeVar, get_args
+from typing import Annotated, Any, Final, TypeVar, get_args
 
-from pydantic import ConfigDict, TypeAdapter, ValidationError
+from pydantic import AfterValidator, ConfigDict, TypeAdapter, ValidationError
 
 from tp.errors import ConfigError
 
 STRICT: Final = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
 
 T = TypeVar("T")
+
+
+def _check_name(text: str) -> str:
+    if not text or not text.isprintable():
+        raise ValueError("a name is not empty and has no control characters; write it in letters that can be shown")
+    if text[0] in "=+-@":
+        raise ValueError("a name that begins with =, +, - or @ is a formula to a spreadsheet; begin it with a letter")
+    return text
+
+
+Name = Annotated[str, AfterValidator(_check_name)]
+"""What a described thing is called, in tables, in CSV files and on terminals."""
 
 
 def load_toml(path: Path, cls: type[T]) -> T:

@@ -11,7 +11,7 @@ from tp.case import STRATEGIES, Block, Case, Phase, Recompute, Strategy, Workloa
 from tp.errors import ConfigError
 from tp.model import ModelShape, load_model
 from tp.plan.shards import degrees, misfit, require_fit, token_misfit
-from tp.schema import STRICT
+from tp.schema import STRICT, Name
 from tp.units import Dtype
 
 # torch's fused symmetric-memory operators have kernels for CUDA alone.
@@ -23,7 +23,7 @@ CUDA_ONLY: Final[tuple[Strategy, ...]] = ("async-tp",)
 class Suite:
     """Lists that are swept over in every combination; what is left out is chosen by the machine."""
 
-    name: str
+    name: Name
     model: tuple[str, ...] = ()
     """Catalogue names or paths of TOML files."""
     tp: tuple[int, ...] = ()

@@ -23,6 +23,11 @@ def activation_dtype(dtype: Dtype) -> Dtype:
     return "bf16" if dtype == "fp8" else dtype
 
 
+def printable(text: str) -> str:
+    """The text with a question mark for every character that would steer a terminal instead of being shown."""
+    return "".join(letter if letter.isprintable() else "?" for letter in text)
+
+
 _SI: Final = ((1e15, "P"), (1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k"), (1.0, ""))
 _TIMES: Final = ((1.0, "s"), (1e-3, "ms"), (1e-6, "us"), (1e-9, "ns"))
 

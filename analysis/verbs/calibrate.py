@@ -5,15 +5,17 @@ from dataclasses import dataclass
 from math import expm1
 from pathlib import Path
 
+from rich.markup import escape
 from rich.table import Table
 
 from analysis.calibrate import fit_runs, write_calibration
-from analysis.verbs.output import Inputs, make_console, require
+from analysis.verbs.output import Inputs, make_console, note, require
 from tp.cost.calibrated import Calibration
 from tp.cost.curves import AttentionCurve, GemmCurve, SizeCurve
 from tp.errors import ConfigError
 from tp.flags import parse_flags
 from tp.probe import resolve_node
+from tp.units import printable
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,11 +41,12 @@ def calibrate(args: Sequence[str]) -> None:
     calibration = fit_runs(
         [Path(name) for name in flags.inputs],
         hardware=resolve_node(flags.hardware).device.name if flags.hardware else None,
+        tell=note,
     )
     write_calibration(calibration, Path(flags.out))
     console = make_console()
     console.print(_fits(calibration))
-    console.print(f"calibration: {flags.out}", markup=False)
+    console.print(printable(f"calibration: {flags.out}"), markup=False)
 
 
 def _fits(calibration: Calibration) -> Table:
@@ -60,5 +63,5 @@ def _fits(calibration: Calibration) -> Table:
         for key, curve in curves.items():
             within = f"{100 * expm1(curve.fit.log_error_90):.0f} %"
             error = f"{curve.fit.held_out_mape_percent:.1f} %"
-            table.add_row(f"{kind} {key}", str(curve.fit.rows), error, within)
+            table.add_row(escape(printable(f"{kind} {key}")), str(curve.fit.rows), error, within)
     return table

@@ -1,11 +1,13 @@
 """What the verbs share: the console, and inputs that must be given."""
 
+import sys
 from typing import Annotated, Final
 
 import tyro
 from rich.console import Console
 
 from tp.errors import ConfigError
+from tp.units import printable
 
 Inputs = Annotated[tuple[str, ...], tyro.conf.Positional]
 
@@ -17,6 +19,11 @@ def make_console() -> Console:
     """Standard output; plain text on lines of their own when it is not a terminal."""
     console = Console(highlight=False)
     return console if console.is_terminal else Console(highlight=False, width=PLAIN_WIDTH)
+
+
+def note(problem: str) -> None:
+    """Tell on standard error what is wrong with a file that was read all the same."""
+    print(f"note: {printable(problem)}", file=sys.stderr)
 
 
 def require(value: str, flag: str, what: str) -> None:

@@ -8,9 +8,10 @@ from typing import Annotated
 import tyro
 
 from analysis.report import write_report
-from analysis.verbs.output import Inputs, make_console, require
+from analysis.verbs.output import Inputs, make_console, note, require
 from tp.errors import ConfigError
 from tp.flags import parse_flags
+from tp.units import printable
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,5 +31,5 @@ def report(args: Sequence[str]) -> None:
     if not flags.records:
         raise ConfigError("analysis report: no record file given; name those of bench/")
     require(flags.out, "--out", "the folder to write")
-    page = write_report([Path(name) for name in flags.records], Path(flags.out), mixed=flags.mixed)
-    make_console().print(f"report: {page}", markup=False)
+    page = write_report([Path(name) for name in flags.records], Path(flags.out), mixed=flags.mixed, tell=note)
+    make_console().print(printable(f"report: {page}"), markup=False)

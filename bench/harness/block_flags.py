@@ -56,7 +56,6 @@ class BlockFlags(RunFlags):
     """One rank computes one of so many shards; communication is taken from the estimate, and marked."""
     suite: str = ""
     """A name of configs/suites or a TOML file of sweeps; flags override it."""
-    resume: Annotated[bool, tyro.conf.arg(help="Continue --out: cases that it holds are not measured again.")] = False
     dry_run: Annotated[bool, tyro.conf.arg(help="Build every case on fake tensors, measure nothing.")] = False
     world: str = ""
     """Ranks that a dry run pretends to have (default: the real number)."""
@@ -72,7 +71,6 @@ class BlockSettings:
     chosen: Defaults
     policy: Policy
     world: int
-    resume: bool
     dry_run: bool
     emulates: bool
     """Whether one rank stands for all: nothing is sent."""
@@ -99,7 +97,7 @@ def read_block_flags(block: Block) -> BlockSettings:
     flags = parse_flags(BlockFlags, prog=f"bench/{block}.py", description=description)
     if flags.world and not flags.dry_run:
         raise ConfigError("--world: only a dry run pretends; add --dry-run, or start more ranks with torchrun")
-    run = resolve_run(flags, name=block, resume=flags.resume, dry_run=flags.dry_run)
+    run = resolve_run(flags, name=block, dry_run=flags.dry_run)
     suite, chosen = _suite(block, flags), defaults(run.device, native_dtypes())
     if flags.emulate_tp:
         suite, chosen = _emulated(flags, suite, run), replace(chosen, strategies=EMULATED_STRATEGIES)
@@ -114,7 +112,6 @@ def read_block_flags(block: Block) -> BlockSettings:
         chosen=chosen,
         policy=Policy(max_seconds=positive_float(flags.seconds or "5", flag="--seconds")),
         world=positive_int(flags.world, flag="--world") if flags.world else run.launch.world,
-        resume=flags.resume,
         dry_run=flags.dry_run,
         emulates=bool(flags.emulate_tp),
     )

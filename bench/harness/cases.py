@@ -76,12 +76,15 @@ class BuiltCase:
         with torch.no_grad() if self.case.strategy == "dtensor" else torch.inference_mode():
             return self._output(wire)
 
-    def run(self, wire: Wire) -> None:
-        """One pass: forward, and in training backward, gradients kept."""
+    def run(self, wire: Wire) -> Tensor:
+        """One pass: forward, and in training backward, gradients kept; its last result, output or input gradient."""
         y = self.forward(wire)
-        if self.trains:
-            wire.timeline.enter("residual", "backward")
-            y.backward(self.grad)
+        if not self.trains:
+            return y
+        wire.timeline.enter("residual", "backward")
+        y.backward(self.grad)
+        assert self.x.grad is not None, "the backward left its input without a gradient"
+        return self.x.grad
 
     def _output(self, wire: Wire) -> Tensor:
         y: Tensor = self.block(self.x, self.positions, wire)

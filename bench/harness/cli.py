@@ -8,9 +8,12 @@ from pathlib import Path
 from typing import Annotated, Final
 
 import torch
+import torch.distributed as dist
 import tyro
 
+from bench.harness.faults import RunEnded, leave
 from bench.harness.launch import DeviceKind, Launch, backend_of, read_launch
+from bench.harness.method import Method, read_delay
 from tp.cost.calibrated import Calibration, load_calibration
 from tp.cost.choose import make_theories
 from tp.cost.theory import Theory
@@ -40,10 +43,14 @@ class RunFlags:
     seconds: str = ""
     """Cap on sampling: for each case of a block (default: 5), or for all ops together (default: 45)."""
     timeout: str = "120"
-    """Seconds after which a collective that hangs ends the run."""
+    """Seconds after which a rank that hangs ends the run."""
     device: str = "auto"
     """cpu, cuda, or auto: cuda where there is any."""
     warm: Annotated[bool, tyro.conf.arg(help="On GPUs, leave the L2 cache as the last pass left it.")] = False
+    graph: Annotated[bool, tyro.conf.arg(help="On GPUs, replay passes from CUDA graphs (parts are launched).")] = False
+    plant_delay: str = ""
+    """rank:ms, a control: each collective once more with that rank so much late, to see what skew is reported."""
+    resume: Annotated[bool, tyro.conf.arg(help="Continue --out: what it holds is not measured again.")] = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,7 +65,8 @@ class RunSettings:
     calibration_path: str | None
     calibration: Calibration | None
     timeout_s: float
-    cold: bool
+    method: Method
+    resume: bool
     out: Path
 
     def theories(self) -> list[Theory]:
@@ -74,6 +82,11 @@ def run_main(main: Callable[[], None]) -> None:
     """Call `main` and exit; a user's mistake is one line on the leading rank, exit code 2, a failure 1."""
     try:
         main()
+    except RunEnded as error:
+        if dist.is_initialized():
+            leave(error)
+        print(f"error: {error}", file=sys.stderr, flush=True)
+        sys.exit(error.exit_code)
     except TpbenchError as error:
         if read_launch().leads:
             print(f"error: {error}", file=sys.stderr, flush=True)
@@ -82,22 +95,31 @@ def run_main(main: Callable[[], None]) -> None:
         sys.exit(130)
 
 
-def resolve_run(flags: RunFlags, *, name: str, resume: bool = False, dry_run: bool = False) -> RunSettings:
+def resolve_run(flags: RunFlags, *, name: str, dry_run: bool = False) -> RunSettings:
     """Give the common flags their meaning; ConfigError for the first that has none."""
     launch = read_launch()
     node = resolve_node(flags.hardware)
+    device = _device(flags.device, dry_run=dry_run)
     return RunSettings(
         command=tuple(sys.argv),
         launch=launch,
-        device=_device(flags.device, dry_run=dry_run),
+        device=device,
         node=node,
         link=node.link(flags.link or None),
         calibration_path=flags.calibration or None,
         calibration=load_calibration(Path(flags.calibration), device=node.device.name) if flags.calibration else None,
         timeout_s=positive_float(flags.timeout, flag="--timeout"),
-        cold=not flags.warm,
-        out=_out(flags.out, name, leads=launch.leads, resume=resume),
+        method=_method(flags, device, launch),
+        resume=flags.resume,
+        out=_out(flags.out, name, leads=launch.leads, resume=flags.resume),
     )
+
+
+def _method(flags: RunFlags, device: DeviceKind, launch: Launch) -> Method:
+    if flags.graph and device != "cuda":
+        raise ConfigError("--graph: a CPU has no CUDA graphs; leave it out")
+    delayed_rank, delay_s = read_delay(flags.plant_delay, world=launch.world)
+    return Method(cold=not flags.warm, graph=flags.graph, delayed_rank=delayed_rank, delay_s=delay_s)
 
 
 def _device(text: str, *, dry_run: bool) -> DeviceKind:

@@ -1,24 +1,21 @@
-"""How time is read: marks on the host's clock or in a CUDA stream, and the timeline that lays them along a pass.
+"""How time is read: marks on the host's clock or in a CUDA stream.
 
-A clock knows how to mark a moment, how far two marks are apart, and how to get ready outside of what is timed. The
-CUDA clock pre-fills the stream with a spin, so that the host is ahead of the device when the start mark passes and
-no launch is timed; nothing synchronises between the two.
+A clock knows how to mark a moment, how far two marks are apart, when a mark was on the host's clock, and how to get
+ready outside of what is timed. The CUDA clock pre-fills the stream with a spin, so that the host is ahead of the device
+when the start mark passes and no launch is timed; nothing synchronises between the two.
 """
 
 import time
-from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any, Final, Protocol
 
 import torch
 import torch.distributed as dist
 
-from tp.plan.ops import COLLECTIVE_KINDS, Direction, Part
-
-# Long enough for the host to enqueue a forward and backward (some 100 launches, Python included, about 3 ms), in cycles
-# of a clock near 1.5 GHz.
-SPIN_CYCLES: Final = 8_000_000
+# A spin that long tells how many cycles a second has.
+PROBED_CYCLES: Final = 10_000_000
+# Sleeping wakes up late by up to this; the rest of a delay is waited for busily.
+WAKE_S: Final = 1e-3
 # Writing twice the cache's size leaves nothing of what was there before.
 FLUSH_FACTOR: Final = 2
 
@@ -26,8 +23,22 @@ FLUSH_FACTOR: Final = 2
 class Clock(Protocol):
     """Marks moments; all marks of a clock are of one kind."""
 
-    def brace(self) -> None:
-        """Get ready, outside of what is timed: the next mark is a start."""
+    @property
+    def kind(self) -> str:
+        """What reads the time."""
+        ...
+
+    @property
+    def flush_bytes(self) -> int:
+        """What is written before every pass, so that it finds nothing of the last one in the cache."""
+        ...
+
+    def brace(self, lead_s: float) -> None:
+        """Get ready, outside of what is timed: the next mark is a start, and the host may need `lead_s` to enqueue."""
+        ...
+
+    def delay(self, seconds: float) -> None:
+        """Let this rank, and no other, come so much later to what follows."""
         ...
 
     def mark(self) -> Any: ...
@@ -42,12 +53,26 @@ class Clock(Protocol):
 
     def seconds(self, start: Any, end: Any) -> float: ...
 
+    def host_seconds(self, mark: Any) -> float:
+        """When `mark` was, on this host's monotonic clock."""
+        ...
+
 
 class HostClock:
     """The host's monotonic clock, for devices that compute when they are called."""
 
-    def brace(self) -> None:
+    kind = "host"
+    flush_bytes = 0
+
+    def brace(self, lead_s: float) -> None:
         pass
+
+    def delay(self, seconds: float) -> None:
+        end = time.perf_counter() + seconds
+        if seconds > WAKE_S:
+            time.sleep(seconds - WAKE_S)
+        while time.perf_counter() < end:
+            pass
 
     def mark(self) -> int:
         return time.perf_counter_ns()
@@ -61,9 +86,14 @@ class HostClock:
     def seconds(self, start: int, end: int) -> float:
         return (end - start) / 1e9
 
+    def host_seconds(self, mark: int) -> float:
+        return mark / 1e9
+
 
 class CudaClock:
     """CUDA events on the current stream, which waits for NCCL's before the end mark."""
+
+    kind = "cuda events"
 
     def __init__(self, device: torch.device, *, align: Callable[[], None], cold: bool) -> None:
         """`align` enqueues something that all ranks must reach; `cold` flushes the L2 cache before every pass."""
@@ -71,12 +101,34 @@ class CudaClock:
         self._align = align
         size = torch.cuda.get_device_properties(device).L2_cache_size * FLUSH_FACTOR if cold else 0
         self._flush = torch.empty(size, dtype=torch.int8, device=device)
+        self._cycles_per_s = self._probe_cycles()
+        self._origin = self.mark()
+        self._origin_s = 0.0
 
-    def brace(self) -> None:
+    @property
+    def flush_bytes(self) -> int:
+        return self._flush.numel()
+
+    def brace(self, lead_s: float) -> None:
         torch.cuda.synchronize(self._device)
+        # On an idle stream an event happens when it is recorded, within microseconds: it ties the device's time to the
+        # host's.
+        self._origin, self._origin_s = self.mark(), time.perf_counter()
         self._flush.zero_()
-        torch.cuda._sleep(SPIN_CYCLES)
+        self.delay(lead_s)
         self._align()
+
+    def delay(self, seconds: float) -> None:
+        torch.cuda._sleep(int(seconds * self._cycles_per_s))
+
+    def _probe_cycles(self) -> float:
+        """Cycles a second of the spin, clock settled."""
+        for _ in range(3):
+            start = self.mark()
+            torch.cuda._sleep(PROBED_CYCLES)
+            end = self.mark()
+            torch.cuda.synchronize(self._device)
+        return PROBED_CYCLES / self.seconds(start, end)
 
     def mark(self) -> torch.cuda.Event:
         event = torch.cuda.Event(enable_timing=True)
@@ -92,60 +144,8 @@ class CudaClock:
     def seconds(self, start: torch.cuda.Event, end: torch.cuda.Event) -> float:
         return float(start.elapsed_time(end)) / 1e3
 
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Span:
-    """A stretch of a pass: a compute part in one direction, or one call of a collective."""
-
-    part: Part
-    direction: Direction
-    call: int
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Lap:
-    """One timed pass on one rank: the whole, and its parts where they were marked (they sum to the whole)."""
-
-    total_s: float
-    parts_s: dict[Span, float]
-    host_bound: bool
-    """Whether the device had begun before the host had handed it everything."""
-
-
-class Recorder:
-    """A timeline that keeps a mark for every part that begins; `lap` turns them into seconds."""
-
-    def __init__(self, clock: Clock, *, watching: bool) -> None:
-        self.watching = watching
-        self.now: tuple[Part, Direction] = ("norm", "forward")
-        self._clock = clock
-        self._labels: list[tuple[Part, Direction]] = [self.now]
-        self._marks = [clock.mark()]
-        self._host_bound = False
-
-    def enter(self, part: Part, direction: Direction) -> None:
-        if self.watching:
-            self.now = (part, direction)
-            self._labels.append(self.now)
-            self._marks.append(self._clock.mark())
-
-    def stop(self) -> None:
-        """The pass is over."""
-        self._marks.append(self._clock.mark())
-        self._host_bound = self._clock.passed(self._marks[0])
-
-    def lap(self) -> Lap:
-        """Wait for the pass and read it."""
-        self._clock.settle()
-        parts: dict[Span, float] = {}
-        calls: Counter[tuple[Part, Direction]] = Counter()
-        for label, start, end in zip(self._labels, self._marks, self._marks[1:], strict=False):
-            span = Span(part=label[0], direction=label[1], call=calls[label])
-            parts[span] = parts.get(span, 0.0) + self._clock.seconds(start, end)
-            # A compute part goes on after a collective inside it; a collective that comes again is another call.
-            calls[label] += label[0] in COLLECTIVE_KINDS
-        total = self._clock.seconds(self._marks[0], self._marks[-1])
-        return Lap(total_s=total, parts_s=parts if self.watching else {}, host_bound=self._host_bound)
+    def host_seconds(self, mark: torch.cuda.Event) -> float:
+        return self._origin_s + self.seconds(self._origin, mark)
 
 
 def make_clock(device: torch.device, *, cold: bool) -> Clock:

@@ -8,9 +8,19 @@ from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
+from bench.harness.arrivals import of_pass
 from bench.harness.parts import PartRow
+from bench.harness.records import OpResult
 from tp.plan.ops import AttentionCore, Collective, Elementwise, Gemm, Op, bus_factor
-from tp.units import format_bytes, format_flops, format_flops_rate, format_rate, format_seconds, format_signed_percent
+from tp.units import (
+    format_bytes,
+    format_flops,
+    format_flops_rate,
+    format_rate,
+    format_seconds,
+    format_signed_percent,
+    printable,
+)
 
 NOTHING: Final = "-"
 
@@ -25,7 +35,7 @@ def make_console(*, leads: bool) -> Console:
 def progress_bar(console: Console) -> Progress:
     """A bar over the cases; silent when the output is not a terminal."""
     return Progress(
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),
         BarColumn(),
         MofNCompleteColumn(),
         TimeElapsedColumn(),
@@ -38,7 +48,7 @@ def progress_bar(console: Console) -> Progress:
 def part_table(rows: Sequence[PartRow]) -> Table:
     """Measured beside predicted, one line a part; the rows are those of one case."""
     first = rows[0]
-    table = Table(title=escape(first.case), title_justify="left", box=None, pad_edge=False)
+    table = Table(title=escape(printable(first.case)), title_justify="left", box=None, pad_edge=False)
     for heading in ("part", "measured", "95 % interval", "predicted", "90 % interval", "error", "FLOP", "bytes"):
         table.add_column(heading, justify="left" if heading == "part" else "right")
     for row in rows:
@@ -90,6 +100,35 @@ def op_table(timed: Sequence[tuple[Op, float]]) -> Table:
             flops = format_flops_rate(op.flops / seconds) if op.flops else NOTHING
             rates = (flops, format_rate(op.moved_bytes / seconds), NOTHING)
         table.add_row(_op_name(op), _op_size(op), format_seconds(seconds), *rates)
+    return table
+
+
+def arrival_table(results: Sequence[OpResult], *, world: int) -> Table:
+    """One line a collective: who came late, and how long it took once all were there; with a control, what it did."""
+    table = Table(title="arrival and transfer", title_justify="left", box=None, pad_edge=False)
+    planted = any(result.delayed is not None for result in results)
+    headings = ("op", "size", "skew", "95th percentile", "last", "transfer")
+    for heading in (*headings, *(("late: skew", "transfer", "moved") if planted else ())):
+        table.add_column(heading, justify="left" if heading in ("op", "size") else "right")
+    for result in results:
+        assert isinstance(result.op, Collective), "only collectives are arrived at"
+        groups = world // result.op.num_ranks
+        found = of_pass(result.samples, groups=groups)
+        late = None if result.delayed is None else of_pass(result.delayed, groups=groups)
+        if found is None:
+            continue
+        cells = [
+            _op_name(result.op),
+            _op_size(result.op),
+            format_seconds(found.skew.median_s),
+            format_seconds(found.skew.p95_s),
+            f"rank {found.last_rank} ({found.last_share:.0%})",
+            format_seconds(found.transfer.median_s),
+        ]
+        if late is not None:
+            moved = format_signed_percent(late.transfer.median_s / found.transfer.median_s - 1)
+            cells += [format_seconds(late.skew.median_s), format_seconds(late.transfer.median_s), moved]
+        table.add_row(*cells)
     return table
 
 

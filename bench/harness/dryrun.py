@@ -1,7 +1,7 @@
 """A dry run: every case of a suite built and passed through on fake tensors, on any machine, for any world.
 
-Layers, shapes and dtypes are real; data, devices and peers are not. What the layers then send and multiply is held
-against the plan, so that a reservation is not spent on a typo.
+Layers, shapes and dtypes are real; data, devices and peers are not. What the layers then send, multiply and keep is
+held against the plan, so that a reservation is not spent on a typo.
 """
 
 from collections.abc import Sequence
@@ -19,11 +19,13 @@ from torch.utils.flop_counter import flop_registry
 from bench.harness.block_flags import BlockSettings
 from bench.harness.cases import build_case, collectives_of, full_inputs, full_weights
 from bench.harness.console import make_console
+from bench.harness.held import Held, held_after, saved_by_autograd
 from tp.errors import MeasurementError
 from tp.layers.census import Census
 from tp.layers.mesh import Mesh, split_world
 from tp.layers.wire import Unwatched, Wire
 from tp.plan.build import build_plan
+from tp.plan.memory import DeviceKind, Holding, HoldingKind, held_bytes, plan_memory
 from tp.plan.ops import Gemm, Plan, planned_count
 from tp.suite import PlannedCase
 from tp.units import format_bytes, format_flops
@@ -33,6 +35,9 @@ _PRODUCTS = (torch.ops.aten.mm, torch.ops.aten.addmm, torch.ops.aten._scaled_mm)
 _FUSED = (torch.ops.symm_mem.fused_all_gather_matmul, torch.ops.symm_mem.fused_matmul_reduce_scatter)
 # What arrives whole in inference mode and is made of them.
 _COMPOSITES = (torch.ops.aten.linear, torch.ops.aten.matmul)
+
+# CUDA's flash kernel notes one more int64 of the random generator than the two that are planned (cuDNN, efficient).
+FLASH_STATE_BYTES = 8
 
 
 class ProductCount(TorchDispatchMode):
@@ -85,7 +90,9 @@ def dry_run(settings: BlockSettings) -> None:
             problems = disagreements(planned, plan, replace(meshes[tp], device=fake_device(planned, meshes[tp])))
             if problems:
                 raise MeasurementError(f"{planned.case.key}: {'; '.join(problems)}")
-            console.print(f"{planned.case.key}: as planned, {_summary(plan)}", markup=False)
+            console.print(
+                f"{planned.case.key}: as planned, {_summary(planned, plan, settings.run.device)}", markup=False
+            )
     finally:
         dist.destroy_process_group()
     skipped = sum(planned.skip is not None for planned in cases)
@@ -115,8 +122,9 @@ def disagreements(planned: PlannedCase, plan: Plan, mesh: Mesh) -> list[str]:
             # Its first pass also runs every op on whole tensors, to find out how they are split.
             built.run(wire)
             built.forget()
-        with census, multiplied:
+        with saved_by_autograd(built) as saved, census, multiplied:
             built.run(wire)
+        held = held_after(built, saved)
     problems = []
     expected = planned_count(plan.collectives)
     if census.count != expected:
@@ -124,10 +132,35 @@ def disagreements(planned: PlannedCase, plan: Plan, mesh: Mesh) -> list[str]:
     products = sum(op.flops for op in plan.ops if isinstance(op, Gemm))
     if multiplied.flops != products:
         problems.append(f"multiplies {format_flops(multiplied.flops)}, planned {format_flops(products)}")
+    device = device_kind(mesh.device)
+    slack_bytes = FLASH_STATE_BYTES if device == "cuda" else 0
+    return problems + _held_otherwise(held, plan_memory(planned.case, device=device), slack_bytes)
+
+
+def device_kind(device: torch.device) -> DeviceKind:
+    """Whose kernels run."""
+    return "cuda" if device.type == "cuda" else "cpu"
+
+
+def _held_otherwise(held: Held, holdings: Sequence[Holding], slack_bytes: int) -> list[str]:
+    """`slack_bytes`: how much more autograd may save."""
+    kept: dict[HoldingKind, tuple[str, int]] = {
+        "weights": ("holds weights of", held.weight_bytes),
+        "gradients": ("makes gradients of", held.gradient_bytes),
+        "saved": ("saves", held.saved_bytes),
+        "kv_cache": ("caches", held.kv_cache_bytes),
+    }
+    problems = []
+    for kind, (verb, size) in kept.items():
+        expected = held_bytes(holdings, kind)
+        if not expected <= size <= expected + (slack_bytes if kind == "saved" else 0):
+            amounts = f"{format_bytes(size)}, planned {format_bytes(expected)}"
+            problems.append(f"{verb} {amounts} ({size} and {expected} bytes)")
     return problems
 
 
-def _summary(plan: Plan) -> str:
+def _summary(planned: PlannedCase, plan: Plan, device: DeviceKind) -> str:
     kinds: Sequence[str] = [f"{number} {kind}" for kind, (number, _) in planned_count(plan.collectives).items()]
     sent = f"sends {', '.join(kinds)} ({format_bytes(plan.sent_bytes)})" if kinds else "sends nothing"
-    return f"{format_flops(plan.flops)} a rank, {sent}"
+    memory = held_bytes(plan_memory(planned.case, device=device))
+    return f"{format_flops(plan.flops)} and {format_bytes(memory)} a rank, {sent}"

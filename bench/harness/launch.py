@@ -10,6 +10,8 @@ from typing import Final, Literal
 
 import torch
 import torch.distributed as dist
+from torch.distributed.distributed_c10d import PrefixStore, Store
+from torch.distributed.rendezvous import rendezvous
 
 from bench.harness.ranks import LoneRank, Ranks, WorldRanks
 from tp.errors import MeasurementError
@@ -88,14 +90,20 @@ def _keep_freed_memory() -> None:
 
 
 @contextmanager
-def process_group(launch: Launch, kind: DeviceKind, *, timeout_s: float) -> Iterator[Ranks]:
-    """The ranks, joined for as long as the context lasts; a collective that hangs ends after `timeout_s`."""
+def joined(launch: Launch, kind: DeviceKind, *, timeout_s: float) -> Iterator[tuple[Ranks, Store | None]]:
+    """The ranks, joined for as long as the context lasts, and the store by which they met, which torchrun keeps.
+
+    A collective that hangs ends after `timeout_s`. After a failure the group is left as it is: to end it in good order
+    would wait for whoever failed.
+    """
     if launch.world == 1:
-        yield LoneRank()
+        yield LoneRank(), None
         return
-    backend = "cpu:gloo,cuda:nccl" if kind == "cuda" else "gloo"
-    dist.init_process_group(backend, timeout=timedelta(seconds=timeout_s))
-    try:
-        yield WorldRanks()
-    finally:
-        dist.destroy_process_group()
+    timeout = timedelta(seconds=timeout_s)
+    store, rank, world = next(rendezvous("env://", timeout=timeout))
+    # NCCL's own watchdog would end the process without a word of where it was; ours comes first.
+    backend, patience = ("cpu:gloo,cuda:nccl", 1.5) if kind == "cuda" else ("gloo", 1.0)
+    groups = PrefixStore("groups", store)
+    dist.init_process_group(backend, store=groups, rank=rank, world_size=world, timeout=timeout * patience)
+    yield WorldRanks(timeout_s=timeout_s), PrefixStore("faults", store)
+    dist.destroy_process_group()

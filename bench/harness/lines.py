@@ -7,18 +7,34 @@ from math import isfinite
 from bench.harness.block_flags import BlockSettings
 from bench.harness.checks import Check
 from bench.harness.cli import RunSettings
-from bench.harness.environment import environment
+from bench.harness.clock import Clock
+from bench.harness.faults import RunEnded
 from bench.harness.launch import Launch
+from bench.harness.machine.environment import environment
+from bench.harness.machine.judge import warnings
+from bench.harness.machine.probe import Probe
 from bench.harness.ranks import Ranks
-from bench.harness.records import CaseResult, CheckResult, Header, Observation, Planned, Samples, Status
+from bench.harness.records import (
+    BlockMark,
+    CaseResult,
+    CheckResult,
+    End,
+    Header,
+    Observation,
+    Planned,
+    Samples,
+    Status,
+    Traffic,
+)
 from tp.cost.theory import estimate_plan
 from tp.plan.build import build_plan
 from tp.plan.memory import plan_memory
 from tp.suite import PlannedCase
 
 
-def header_line(run: RunSettings, ranks: Ranks) -> Header:
+def header_line(run: RunSettings, ranks: Ranks, clock: Clock, probe: Probe) -> Header:
     """The run's header; every rank calls it, since the environment of all of them goes in."""
+    found = ranks.gather_objects((environment(probe), warnings(probe.facts(), probe.read())))
     return Header(
         created=now(),
         command=run.command,
@@ -27,8 +43,21 @@ def header_line(run: RunSettings, ranks: Ranks) -> Header:
         backend=run.backend,
         hardware=run.node,
         calibration=run.calibration_path,
-        environment={"ranks": ranks.gather_objects(environment())},
+        environment={"ranks": [ours for ours, _ in found]},
         oversubscribed=oversubscribed(run.device, run.launch, run.node.num_devices),
+        warnings=tuple(
+            f"rank {rank} on {ranks.places[rank].node}: {warning}"
+            for rank, (_, theirs) in enumerate(found)
+            for warning in theirs
+        ),
+        method={
+            "clock": clock.kind,
+            "flush_bytes": clock.flush_bytes,
+            "graph": run.method.graph,
+            "delayed_rank": run.method.delayed_rank,
+            "delay_s": run.method.delay_s,
+            "timeout_s": run.timeout_s,
+        },
     )
 
 
@@ -64,6 +93,8 @@ def case_line(
     checks: tuple[CheckResult, ...] = (),
     samples: tuple[Samples, ...] = (),
     observed: Observation | None = None,
+    traffic: Traffic | None = None,
+    marks: tuple[BlockMark, ...] = (),
 ) -> CaseResult:
     return CaseResult(
         key=planned.case.key,
@@ -74,7 +105,16 @@ def case_line(
         checks=checks,
         samples=samples,
         observed=observed,
+        traffic=traffic,
+        marks=marks,
     )
+
+
+def end_line(ended: RunEnded | None = None, *, interrupted: bool = False) -> End:
+    """How the run ended; `ended` is why it could not go on."""
+    if ended is None:
+        return End(written=now(), status="done", reason=None)
+    return End(written=now(), status="interrupted" if interrupted else "failed", reason=str(ended))
 
 
 def now() -> str:

@@ -3,41 +3,36 @@
 A round times every task once, each from a barrier, so that the machine's drift falls on all alike; the order changes
 from round to round, so that no task always inherits the caches of the same other. An iteration's time is the maximum
 over ranks. Sampling ends when the 95 % interval of every task's median is narrow enough, or at the cap on rounds or
-seconds, and the samples say which it was.
+seconds, and the samples say which it was. The machine's state is read once a block of rounds, while the device is busy
+with a pass that the host has handed out, and judged from block to block.
 """
 
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Final, Literal
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
-from bench.harness.clock import Clock, Lap, Recorder
+from bench.harness.alignment import find_offsets
+from bench.harness.gathered import Laps, Measured, collect
 from bench.harness.ranks import Ranks
-from bench.harness.records import PartTimes, Samples
+from bench.harness.recorder import Lap, Recorder
+from bench.harness.records import StoppedBy
 from bench.harness.stats import summarise
-from tp.layers.wire import Timeline
+from bench.harness.task import Instruments, Task
+from bench.harness.watch import Watch
 
-# Two rounds that agree within this end the warm-up; caches, allocators and communicators are then in place.
+# Two rounds that agree within this end the warm-up; caches, allocators, communicators and clocks are then in place.
 STABLE: Final = 0.1
 MIN_WARMUP_ROUNDS: Final = 2
 MAX_WARMUP_ROUNDS: Final = 6
 # Rounds between two decisions to go on or stop.
 BLOCK: Final = 4
-
-StoppedBy = Literal["target", "rounds", "seconds"]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Task:
-    """Something to time: `run` is timed, `reset` is called before it outside of the timing."""
-
-    name: str
-    run: Callable[[Timeline], None]
-    reset: Callable[[], None]
-    marks_parts: bool = False
+# What the host is given to hand out a pass that has not been seen before, and how much more than it took the last time.
+FIRST_LEAD_S: Final = 5e-3
+LEAD_FACTOR: Final = 1.5
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,22 +47,29 @@ class Policy:
     """For all tasks together, warm-up included."""
 
 
-def measure(tasks: Sequence[Task], *, clock: Clock, ranks: Ranks, policy: Policy) -> dict[str, Samples]:
+def measure(tasks: Sequence[Task], *, instruments: Instruments, policy: Policy) -> Measured:
     """Time the tasks; every rank calls it with the same tasks in the same order and gets the same samples."""
+    ranks = instruments.ranks
     started = time.monotonic()
-    warmups = _warm_up(tasks, clock=clock, ranks=ranks, deadline=started + policy.max_seconds / 3)
-    laps: list[dict[str, Lap]] = []
+    rounds = _Rounds(tasks, instruments)
+    before = find_offsets(ranks)
+    warmups = _warm_up(rounds, ranks, deadline=started + policy.max_seconds / 3)
+    rounds.watch.forget_warm_up()
+    laps: Laps = []
     slowest = np.empty((0, len(tasks)))
     while True:
-        block = [_round(tasks, len(laps) + i, clock=clock, ranks=ranks) for i in range(BLOCK)]
+        block = [rounds.round(len(laps) + i, last=i == BLOCK - 1) for i in range(BLOCK)]
         laps += block
-        slowest = np.concatenate((slowest, _slowest(tasks, block, ranks)))
-        known = [_known(times, policy) for times in slowest.T]
+        slowest = np.concatenate((slowest, rounds.slowest(block)))
+        known = [not task.decides or _known(times, policy) for task, times in zip(tasks, slowest.T, strict=True)]
         elapsed_s = time.monotonic() - started
         ended = _VERDICTS[ranks.decide(_VERDICTS.index(_verdict(known, len(laps), elapsed_s, policy)))]
         if ended is not None:
-            reasons: list[StoppedBy] = ["target" if enough else ended for enough in known]
-            return _collect(tasks, warmups, laps, reasons, ranks)
+            reasons: list[StoppedBy] = ["target" if _known(times, policy) else ended for times in slowest.T]
+            after = find_offsets(ranks)
+            return collect(
+                [task.name for task in tasks], warmups, laps, reasons, (before, after), rounds.watch, ranks=ranks
+            )
 
 
 _VERDICTS: Final[tuple[StoppedBy | None, ...]] = (None, "target", "rounds", "seconds")
@@ -89,13 +91,13 @@ def _verdict(known: Sequence[bool], rounds: int, elapsed_s: float, policy: Polic
     return "seconds" if elapsed_s >= policy.max_seconds else None
 
 
-def _warm_up(tasks: Sequence[Task], *, clock: Clock, ranks: Ranks, deadline: float) -> list[dict[str, Lap]]:
+def _warm_up(rounds: "_Rounds", ranks: Ranks, deadline: float) -> Laps:
     """Rounds until two in a row agree for every task, or the cap; they are kept, marked as warm-up."""
-    done: list[dict[str, Lap]] = []
+    done: Laps = []
     before: NDArray[np.float64] | None = None
     while True:
-        done.append(_round(tasks, len(done), clock=clock, ranks=ranks))
-        now = _slowest(tasks, done[-1:], ranks)[0]
+        done.append(rounds.round(len(done), last=True))
+        now = rounds.slowest(done[-1:])[0]
         stable = before is not None and bool(np.all(np.abs(now / before - 1) <= STABLE))
         before = now
         ended = len(done) >= MAX_WARMUP_ROUNDS or time.monotonic() >= deadline
@@ -103,61 +105,45 @@ def _warm_up(tasks: Sequence[Task], *, clock: Clock, ranks: Ranks, deadline: flo
             return done
 
 
-def _round(tasks: Sequence[Task], number: int, *, clock: Clock, ranks: Ranks) -> dict[str, Lap]:
-    """Every task once, in an order of the round's own that is the same on all ranks."""
-    order = np.random.default_rng(number).permutation(len(tasks))
-    return {tasks[i].name: _once(tasks[i], clock, ranks) for i in order}
+class _Rounds:
+    """Every task once a round, on this rank."""
 
+    def __init__(self, tasks: Sequence[Task], instruments: Instruments) -> None:
+        self.watch = Watch(instruments.probe)
+        self._tasks = tasks
+        self._with = instruments
+        self._leads_s = dict.fromkeys((task.name for task in tasks), FIRST_LEAD_S)
 
-def _once(task: Task, clock: Clock, ranks: Ranks) -> Lap:
-    task.reset()
-    ranks.barrier()
-    clock.brace()
-    recorder = Recorder(clock, watching=task.marks_parts)
-    task.run(recorder)
-    recorder.stop()
-    return recorder.lap()
+    def round(self, number: int, *, last: bool) -> dict[str, Lap]:
+        """Every task once, in an order of the round's own that is the same on all ranks; the state read in the last."""
+        order = np.random.default_rng(number).permutation(len(self._tasks))
+        laps = {self._tasks[i].name: self._once(self._tasks[i], read=last and i == order[-1]) for i in order}
+        self._leads_s = {name: LEAD_FACTOR * lap.host_s for name, lap in laps.items()}
+        self.watch.end_round()
+        return laps
 
+    def slowest(self, rounds: Laps) -> NDArray[np.float64]:
+        """The maximum over ranks of every iteration, [round, task]."""
+        mine = np.array([[done[task.name].total_s for task in self._tasks] for done in rounds])
+        everyone: NDArray[np.float64] = self._with.ranks.gather(mine).max(axis=0)
+        return everyone
 
-def _slowest(tasks: Sequence[Task], rounds: Sequence[dict[str, Lap]], ranks: Ranks) -> NDArray[np.float64]:
-    """The maximum over ranks of every iteration, [round, task]."""
-    mine = np.array([[done[task.name].total_s for task in tasks] for done in rounds])
-    everyone: NDArray[np.float64] = ranks.gather(mine).max(axis=0)
-    return everyone
-
-
-def _collect(
-    tasks: Sequence[Task],
-    warmups: Sequence[dict[str, Lap]],
-    laps: Sequence[dict[str, Lap]],
-    reasons: Sequence[StoppedBy],
-    ranks: Ranks,
-) -> dict[str, Samples]:
-    """Every rank's laps side by side, as they go into the record."""
-    everyone = ranks.gather_objects((warmups, laps))
-    collected = {}
-    for task, reason in zip(tasks, reasons, strict=True):
-        warm = [[done[task.name] for done in theirs] for theirs, _ in everyone]
-        timed = [[done[task.name] for done in theirs] for _, theirs in everyone]
-        collected[task.name] = Samples(
-            task=task.name,
-            warmup_s=_by_iteration([[lap.total_s for lap in rank] for rank in warm]),
-            times_s=_by_iteration([[lap.total_s for lap in rank] for rank in timed]),
-            parts=tuple(
-                PartTimes(
-                    part=span.part,
-                    direction=span.direction,
-                    call=span.call,
-                    times_s=_by_iteration([[lap.parts_s[span] for lap in rank] for rank in timed]),
-                )
-                for span in timed[0][0].parts_s
-            ),
-            stopped_by=reason,
-            host_bound=max(sum(lap.host_bound for lap in rank) for rank in timed),
-        )
-    return collected
-
-
-def _by_iteration(by_rank: Sequence[Sequence[float]]) -> tuple[tuple[float, ...], ...]:
-    """[rank][iteration] -> [iteration][rank], to the nanosecond."""
-    return tuple(tuple(round(value, 9) for value in row) for row in zip(*by_rank, strict=True))
+    def _once(self, task: Task, *, read: bool) -> Lap:
+        clock = self._with.clock
+        self._with.guard.beat()
+        task.reset()
+        self._with.ranks.barrier()
+        clock.brace(self._leads_s[task.name])
+        handing_out = time.perf_counter()
+        if task.beside is not None:
+            task.beside.begin()
+        if task.delay_s:
+            clock.delay(task.delay_s)
+        recorder = Recorder(clock, watching=task.marks_parts, since=handing_out)
+        task.run(recorder)
+        recorder.stop()
+        if read:
+            # The host has handed everything out, so that on a GPU this falls into the pass and not into its launches.
+            self.watch.read()
+        covered = task.beside is None or task.beside.finish()
+        return replace(recorder.lap(), covered=covered)

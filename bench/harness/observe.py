@@ -3,21 +3,17 @@
 Not in a timed pass, which watching would slow down, but in the same process, on the same block and wire.
 """
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from collections.abc import Sequence
 from typing import Any, Final
 
 import torch
-from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from bench.harness.cases import BuiltCase, collectives_of
-from bench.harness.ranks import Ranks
+from bench.harness.held import held_after, saved_by_autograd
 from bench.harness.records import Observation, Sent
 from tp.errors import MeasurementError
 from tp.layers.census import Census
-from tp.layers.dtensor import local
 from tp.layers.wire import Unwatched, Wire
 from tp.plan.ops import Count
 
@@ -32,59 +28,27 @@ _KERNELS: Final[dict[str, str]] = {
 }
 
 
-def observe(built: BuiltCase, ranks: Ranks) -> Observation:
-    """Watch one pass; what is held is the most of any rank, what is sent must be the same on all."""
+def observe(built: BuiltCase) -> Observation:
+    """Watch one pass on this rank."""
     built.forget()
     census, kernel = Census(), _KernelWatch()
     wire = Wire(collectives=collectives_of(built.case, built.mesh), timeline=Unwatched())
     before = _allocated(built.mesh.device)
-    with _saved_by_autograd(built) as saved, census, kernel:
+    with saved_by_autograd(built) as saved, census, kernel:
         built.run(wire)
     rise = _peak(built.mesh.device, before)
-    parameters = [local(parameter) for parameter in built.block.parameters()]
-    gradients = [local(p.grad) for p in built.block.parameters() if p.grad is not None]
-    cache = [] if built.positions is None or built.positions.cache is None else built.positions.cache.tensors
-    mine = Observation(
+    held = held_after(built, saved)
+    seen = Observation(
         sent=_sent(census.count),
-        weight_bytes=_bytes(parameters),
-        gradient_bytes=_bytes(gradients),
-        saved_bytes=saved.bytes,
-        kv_cache_bytes=_bytes(cache),
-        peak_bytes=None if rise is None else _bytes(parameters) + _bytes(cache) + rise,
+        weight_bytes=held.weight_bytes,
+        gradient_bytes=held.gradient_bytes,
+        saved_bytes=held.saved_bytes,
+        kv_cache_bytes=held.kv_cache_bytes,
+        peak_bytes=None if rise is None else held.weight_bytes + held.kv_cache_bytes + rise,
         attention_kernel=kernel.name,
     )
     built.forget()
-    return _most_of(ranks.gather_objects(mine))
-
-
-@dataclass
-class _Saved:
-    """Storages that autograd was given to keep."""
-
-    excluded: frozenset[int]
-    kept: dict[int, Tensor] = field(default_factory=dict)
-
-    def pack(self, tensor: Tensor) -> Tensor:
-        plain = local(tensor)
-        address = plain.untyped_storage().data_ptr()
-        if address not in self.excluded:
-            # Held, so that no later storage gets the same address.
-            self.kept.setdefault(address, plain)
-        return tensor
-
-    @property
-    def bytes(self) -> int:
-        return sum(tensor.untyped_storage().nbytes() for tensor in self.kept.values())
-
-
-@contextmanager
-def _saved_by_autograd(built: BuiltCase) -> Iterator[_Saved]:
-    """What is saved meanwhile, without weights and tables, which are there anyway."""
-    resident = [local(parameter) for parameter in built.block.parameters()]
-    resident += [] if built.positions is None else built.positions.tensors
-    saved = _Saved(excluded=frozenset(tensor.untyped_storage().data_ptr() for tensor in resident))
-    with torch.autograd.graph.saved_tensors_hooks(saved.pack, lambda tensor: tensor):
-        yield saved
+    return seen
 
 
 class _KernelWatch(TorchDispatchMode):
@@ -108,10 +72,6 @@ def _sent(count: Count) -> tuple[Sent, ...]:
     return tuple(Sent(kind=kind, count=number, size_bytes=size) for kind, (number, size) in sorted(count.items()))
 
 
-def _bytes(tensors: Sequence[Tensor]) -> int:
-    return sum(tensor.numel() * tensor.element_size() for tensor in tensors)
-
-
 def _allocated(device: torch.device) -> int | None:
     """Bytes of CUDA's allocator now, its peak counted from here; nothing counts on a CPU."""
     if device.type != "cuda":
@@ -129,7 +89,8 @@ def _peak(device: torch.device, before: int | None) -> int | None:
     return torch.cuda.max_memory_allocated(device) - before
 
 
-def _most_of(observations: Sequence[Observation]) -> Observation:
+def most_of(observations: Sequence[Observation]) -> Observation:
+    """What the rank that holds most holds; MeasurementError when the ranks do not send the same."""
     first = observations[0]
     peaks = [each.peak_bytes for each in observations if each.peak_bytes is not None]
     for each in observations:

@@ -8,16 +8,21 @@ import numpy as np
 from rich.console import Console
 
 from bench.harness.cli import RunFlags, RunSettings, resolve_run
-from bench.harness.clock import Clock, make_clock
-from bench.harness.console import make_console, op_table, progress_bar
-from bench.harness.launch import pick_device, process_group
-from bench.harness.lines import header_line, now
-from bench.harness.measure import Policy, Task, measure
+from bench.harness.console import arrival_table, make_console, op_table, progress_bar
+from bench.harness.faults import attempt
+from bench.harness.gathered import Measured
+from bench.harness.lines import now
+from bench.harness.measure import Policy, measure
 from bench.harness.op_sweeps import RANGES, attention_ops, collective_ops, elementwise_ops, gemm_ops
 from bench.harness.op_tasks import collective_task, compute_task
-from bench.harness.ranks import Ranks
-from bench.harness.records import OpResult, RecordWriter
+from bench.harness.record_file import finished_ops
+from bench.harness.records import OpResult
+from bench.harness.replay import replayed
 from bench.harness.runnable import require_runnable
+from bench.harness.session import Session, session
+from bench.harness.task import Instruments, Task
+from bench.harness.tasks import DELAYED
+from bench.harness.variants import delayed
 from tp.errors import ConfigError
 from tp.flags import choice, parse_flags, positive_float, positive_int
 from tp.layers.collectives import GroupCollectives
@@ -85,29 +90,27 @@ def _dtype(flags: RunFlags, run: RunSettings) -> Dtype:
 def _run(sweeps: Sequence[tuple[int, list[Op]]], run: RunSettings, *, seconds: str, title: str) -> None:
     """Measure the ops of every degree in turn; each is recorded as soon as its turn is over."""
     budget_s = positive_float(seconds or "45", flag="--seconds")
-    console = make_console(leads=run.launch.leads)
-    num_ops = sum(len(ops) for _, ops in sweeps)
-    with RecordWriter(run.out, active=run.launch.leads) as writer:
-        console.print(f"{num_ops} ops; records: {run.out}", markup=False)
-        with process_group(run.launch, run.device, timeout_s=run.timeout_s) as ranks:
-            header = header_line(run, ranks)
-            writer.append(header)
-            device = pick_device(run.device, run.launch)
-            clock = make_clock(device, cold=run.cold)
-            results: list[OpResult] = []
-            with progress_bar(console) as bar:
-                task = bar.add_task(f"measuring {title}", total=num_ops)
-                for size, ops in sweeps:
-                    collectives = GroupCollectives(split_world(size, device=device))
-                    for turn in _turns(ops):
-                        share_s = budget_s * len(turn) / num_ops
-                        for result in _measure_turn(turn, collectives, share_s, clock=clock, ranks=ranks, run=run):
-                            writer.append(result)
-                            results.append(result)
-                            bar.advance(task)
+    leads = run.launch.leads
+    console = make_console(leads=leads)
+    finished = finished_ops(run.out, world=run.launch.world) if run.resume and leads else frozenset()
+    with session(run, console) as opened:
+        finished = opened.ranks.gather_objects(finished)[0]
+        todo = [(size, [op for op in ops if op not in finished]) for size, ops in sweeps]
+        num_ops = sum(len(ops) for _, ops in todo)
+        console.print(f"{num_ops} ops, {len(finished)} of them finished before; records: {run.out}", markup=False)
+        results: list[OpResult] = []
+        with progress_bar(console) as bar:
+            task = bar.add_task(f"measuring {title}", total=num_ops)
+            for size, ops in todo:
+                mesh = split_world(size, device=opened.device, timeout_s=run.timeout_s)
+                for turn in _turns(ops):
+                    share_s = budget_s * len(turn) / num_ops
+                    for result in _measure_turn(turn, GroupCollectives(mesh), share_s, session=opened, run=run):
+                        results.append(result)
+                        bar.advance(task)
     _show(console, results)
-    if header.oversubscribed is not None:
-        console.print(f"times are not comparable: {header.oversubscribed}")
+    if opened.header.oversubscribed is not None:
+        console.print(f"times are not comparable: {opened.header.oversubscribed}")
     console.print(f"records: {run.out}; calibrate: python -m analysis calibrate {run.out} ... --out FILE", markup=False)
 
 
@@ -119,34 +122,59 @@ def _turns(ops: Sequence[Op]) -> Iterator[Sequence[Op]]:
 
 
 def _measure_turn(
-    ops: Sequence[Op],
-    collectives: GroupCollectives,
-    seconds: float,
-    *,
-    clock: Clock,
-    ranks: Ranks,
-    run: RunSettings,
+    ops: Sequence[Op], collectives: GroupCollectives, seconds: float, *, session: Session, run: RunSettings
 ) -> list[OpResult]:
-    device = collectives.mesh.device
+    """Time the ops in turns and record them; an op that cannot run here fails its turn, and the run goes on."""
     priced = [
         {theory.name: price for theory in run.theories() if (price := theory.price(op)) is not None} for op in ops
     ]
-    tasks: list[Task] = [
-        collective_task(op, collectives, name=str(number))
-        if isinstance(op, Collective)
-        else compute_task(op, device, name=str(number))
-        for number, op in enumerate(ops)
-    ]
-    rounds = COLLECTIVE_ROUNDS if isinstance(ops[0], Collective) else COMPUTE_ROUNDS
-    policy = Policy(max_seconds=seconds, max_rounds=rounds)
-    samples = measure(tasks, clock=clock, ranks=ranks, policy=policy)
-    return [
-        OpResult(written=now(), op=op, estimates=estimates, samples=replace(samples[str(number)], task=op.op))
+    instruments = session.instruments
+    instruments.guard.at(_name(ops[0]), "timing")
+    measured = attempt(instruments.ranks, "timing", lambda: _measure(ops, collectives, seconds, instruments, run))
+    if isinstance(measured, str):
+        session.console.print(f"{', '.join(map(_name, ops))}: failed, {measured}", markup=False)
+        return []
+    session.writer.append(measured.telemetry(written=now(), keys=[_name(op) for op in ops]))
+    results = [
+        OpResult(
+            written=now(),
+            op=op,
+            estimates=estimates,
+            samples=replace(measured.samples[str(number)], task=op.op),
+            delayed=measured.samples.get(f"{DELAYED}{number}"),
+            marks=measured.marks,
+        )
         for number, (op, estimates) in enumerate(zip(ops, priced, strict=True))
     ]
+    for result in results:
+        session.writer.append(result)
+    return results
+
+
+def _measure(
+    ops: Sequence[Op], collectives: GroupCollectives, seconds: float, instruments: Instruments, run: RunSettings
+) -> Measured:
+    tasks: list[Task] = []
+    for number, op in enumerate(ops):
+        if isinstance(op, Collective):
+            task = collective_task(op, collectives, name=str(number))
+            late = [delayed(task, run.method.delay_of(instruments.ranks.rank))]
+        else:
+            task, late = compute_task(op, collectives.mesh.device, name=str(number)), []
+        tasks += [replayed(task) if run.method.graph else task, *(late if run.method.delayed_rank is not None else [])]
+    rounds = COLLECTIVE_ROUNDS if isinstance(ops[0], Collective) else COMPUTE_ROUNDS
+    return measure(tasks, instruments=instruments, policy=Policy(max_seconds=seconds, max_rounds=rounds))
+
+
+def _name(op: Op) -> str:
+    """The op in a message."""
+    return f"{op.part} {op.op}"
 
 
 def _show(console: Console, results: Sequence[OpResult]) -> None:
     results = sorted(results, key=lambda result: (result.op.op, result.op.part))
     medians = [float(np.median(np.array(result.samples.times_s).max(axis=1))) for result in results]
     console.print(op_table([(result.op, median) for result, median in zip(results, medians, strict=True)]))
+    sent = [result for result in results if isinstance(result.op, Collective)]
+    if sent:
+        console.print(arrival_table(sent, world=len(sent[0].samples.times_s[0])))

@@ -8,8 +8,8 @@ from torch import Tensor
 from torch.nn.functional import linear, rms_norm, scaled_dot_product_attention
 
 from bench.harness.cases import TORCH_DTYPES
-from bench.harness.measure import Task
 from bench.harness.op_sweeps import PASSES
+from bench.harness.task import Task
 from tp.layers.block import EPSILON
 from tp.layers.collectives import GroupCollectives
 from tp.layers.ffn import plain_gelu, swiglu

@@ -14,6 +14,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
+from bench.harness.machine.judge import MarkKind
 from bench.harness.records import CaseResult, Header, PartTimes, Planned
 from bench.harness.stats import Summary, summarise
 from tp.cost.theory import Estimate, PartEstimate, TheoryName
@@ -78,6 +79,27 @@ def part_rows(
     if not any(isinstance(op, Collective) for op in planned.ops):
         names.remove("communication")
     return [_row(header, planned, result, name, summaries.get(name), estimate) for name in names]
+
+
+def num_rounds(result: CaseResult) -> int:
+    """How often the variants of a case took turns."""
+    return max((len(sample.times_s) for sample in result.samples), default=0)
+
+
+def marked_rounds(result: CaseResult) -> dict[MarkKind, set[int]]:
+    """The rounds that were marked on any rank, by the kind of mark."""
+    count = num_rounds(result)
+    marked: dict[MarkKind, set[int]] = {}
+    for mark in result.marks:
+        rounds = range(max(mark.first_round, 0), min(mark.first_round + mark.num_rounds, count))
+        marked.setdefault(mark.kind, set()).update(rounds)
+    return {kind: rounds for kind, rounds in marked.items() if rounds}
+
+
+def _mostly_disturbed(result: CaseResult) -> bool:
+    """Whether more than half of the rounds are marked; a GPU at its power limit is in its normal state."""
+    disturbed = [rounds for kind, rounds in marked_rounds(result).items() if kind != "power"]
+    return 2 * len(set[int]().union(*disturbed)) > num_rounds(result)
 
 
 def choose_estimate(estimates: Sequence[Estimate], theory: TheoryName | None) -> Estimate | None:
@@ -172,7 +194,7 @@ def _row(
         bytes=sum_bytes(ops),
         flops=sum_flops(ops),
         status=result.status,
-        comparable=header.oversubscribed is None and not planned.emulated,
+        comparable=header.oversubscribed is None and not planned.emulated and not _mostly_disturbed(result),
     )
 
 

@@ -1,39 +1,43 @@
-"""Record files: JSON Lines, one file a run, appended and flushed line by line; loads without torch.
+"""What record files hold, JSON Lines that bench/harness/record_file.py writes and reads; loads without torch.
 
 Lines, by `line`:
-  header    once a run (a resumed run adds another): schema version, command, hardware, environment, git
-  planned   before a case's first sample: its plan and its estimates
-  case      when a case ends: samples of all ranks, checks, status
-  op        when one op of `bench/gemm.py` or `bench/collectives.py` ends: the op and its samples
+  header     once a run (a resumed run adds another): schema version, command, hardware, environment, git
+  planned    before a case's first sample: its plan and its estimates
+  telemetry  when what was timed together ends: the machine's state on every rank, from block to block of samples
+  case       when a case ends: samples of all ranks, checks, status
+  op         when one op of `bench/gemm.py` or `bench/collectives.py` ends: the op and its samples
+  drift      at the end: the first case once more
+  end        how the run ended; a run without it died
 
 Schema history
   1  first version
   2  chunks, recompute and emulation of a case; its planned memory, and what was observed of it; ops say what they need.
-     Files of version 1 are read as they are.
+  3  telemetry, drift and end; marks of disturbed samples, starts of passes and collectives on a clock that all ranks
+     share, contention, traffic on the wire; every line carries its run, its place in it and a checksum.
+     Files of version 1 and 2 are read as they are.
 """
 
-import os
-from collections.abc import Iterator
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Annotated, Any, Final, Literal, Self, TextIO
+from dataclasses import dataclass, field
+from typing import Annotated, Any, Final, Literal
 
-from pydantic import Field, TypeAdapter, ValidationError, with_config
+from pydantic import Field, with_config
 
+from bench.harness.machine.judge import MarkKind
+from bench.harness.machine.reading import Reading
 from tp.case import Case
 from tp.cost.theory import Estimate, OpEstimate, TheoryName
-from tp.errors import ConfigError, MeasurementError
 from tp.hardware import Node
 from tp.plan.memory import Holding
 from tp.plan.ops import AttentionCore, Backend, Collective, CollectiveKind, Direction, Elementwise, Gemm, Part
-from tp.schema import STRICT, to_json
+from tp.schema import STRICT
 
-SCHEMA_VERSION: Final = 2
+SCHEMA_VERSION: Final = 3
 
 AnyOp = Annotated[Gemm | AttentionCore | Elementwise | Collective, Field(discriminator="op")]
 Times = tuple[tuple[float, ...], ...]
 """[iteration][rank], seconds."""
 Status = Literal["ok", "failed", "skipped"]
+StoppedBy = Literal["target", "rounds", "seconds"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,6 +49,8 @@ class PartTimes:
     call: int = 0
     """Which of the part's collectives in that direction; compute parts are one."""
     times_s: Times
+    arrivals_s: Times = ()
+    """When each rank began it, of collectives: after the first rank began the pass, on the aligned clock."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,9 +61,54 @@ class Samples:
     warmup_s: Times
     times_s: Times
     parts: tuple[PartTimes, ...]
-    stopped_by: Literal["target", "rounds", "seconds"]
+    stopped_by: StoppedBy
     host_bound: int = 0
     """Timed passes in which the device was waiting for the host, on the rank with the most: launches were timed."""
+    starts_s: Times = ()
+    """When each rank began the pass, after the first one, on the aligned clock."""
+    uncovered: int = 0
+    """Timed passes that outlasted what ran beside them (contention), on the rank with the most."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BlockMark:
+    """Why some rounds of samples were not taken on a machine at its best."""
+
+    first_round: int
+    num_rounds: int
+    rank: int
+    kind: MarkKind
+    text: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Moment:
+    """The machine's state on every rank after so many rounds of samples."""
+
+    rounds: int
+    since_s: float
+    """Seconds after the first moment."""
+    ranks: tuple[Reading, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HostTraffic:
+    """What left a host, by network device, or its GPUs' NVLinks, while its ranks ran passes."""
+
+    host: str
+    num_ranks: int
+    sent_bytes: dict[str, int]
+    unread: dict[str, str]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Traffic:
+    """Bytes that counters saw around a block of passes, and what the plan says of them."""
+
+    passes: int
+    planned_bytes: int
+    """Of one rank in one pass."""
+    hosts: tuple[HostTraffic, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -103,7 +154,7 @@ class Header:
     """What is true of the whole run."""
 
     line: Literal["header"] = "header"
-    schema_version: Literal[1, 2] = SCHEMA_VERSION
+    schema_version: Literal[1, 2, 3] = SCHEMA_VERSION
     created: str
     command: tuple[str, ...]
     world: int
@@ -115,6 +166,10 @@ class Header:
     environment: dict[str, Any]
     oversubscribed: str | None
     """Why the ranks' times are not comparable with others', or None when they are."""
+    warnings: tuple[str, ...] = ()
+    """What is wrong with the machine before anything was measured, each with its number."""
+    method: dict[str, Any] = field(default_factory=dict)
+    """How time is read: clock, cache, replay, planted delay."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -149,6 +204,23 @@ class CaseResult:
     checks: tuple[CheckResult, ...]
     samples: tuple[Samples, ...]
     observed: Observation | None = None
+    traffic: Traffic | None = None
+    marks: tuple[BlockMark, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+@with_config(STRICT)
+class Telemetry:
+    """The machine's state while the cases `keys` (or single ops, which have none) took turns."""
+
+    line: Literal["telemetry"] = "telemetry"
+    written: str
+    keys: tuple[str, ...]
+    moments: tuple[Moment, ...]
+    clock_offsets_s: tuple[float, ...]
+    """Every rank's clock minus that of rank 0."""
+    clock_uncertainty_s: tuple[float, ...]
+    """Half of the fastest round trip by which the offset was found."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -162,89 +234,33 @@ class OpResult:
     estimates: dict[TheoryName, OpEstimate]
     """Made before the op was timed; a theory that says nothing of it is left out."""
     samples: Samples
+    delayed: Samples | None = None
+    """The same with a delay planted on one rank, as a control of the skew that is reported."""
+    marks: tuple[BlockMark, ...] = ()
 
 
-Line = Annotated[Header | Planned | CaseResult | OpResult, Field(discriminator="line")]
-_LINE: Final[TypeAdapter[Header | Planned | CaseResult | OpResult]] = TypeAdapter(Line)
+@dataclass(frozen=True, slots=True, kw_only=True)
+@with_config(STRICT)
+class Drift:
+    """The first case's full pass, timed once more when all was done."""
+
+    line: Literal["drift"] = "drift"
+    key: str
+    written: str
+    before: Samples
+    after: Samples
 
 
-class RecordWriter:
-    """Appends lines to a record file, each on disk before the next thing is measured; silent where not `active`."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+@with_config(STRICT)
+class End:
+    """How the run ended."""
 
-    def __init__(self, path: Path, *, active: bool = True) -> None:
-        """Open `path` for appending at once, so that a bad one fails before anything runs."""
-        self.path = path
-        self._file: TextIO | None = None
-        if not active:
-            return
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            _set_torn_tail_aside(path)
-            self._file = path.open("a", encoding="utf-8")
-        except OSError as error:
-            raise ConfigError(f"--out {path}: cannot be written ({error.strerror}); name another file") from error
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *exc: object) -> None:
-        if self._file is not None:
-            self._file.close()
-
-    def append(self, line: Header | Planned | CaseResult | OpResult) -> None:
-        """Write one line; MeasurementError when the disk does not take it."""
-        if self._file is None:
-            return
-        try:
-            self._file.write(to_json(line) + "\n")
-            self._file.flush()
-            os.fsync(self._file.fileno())
-        except OSError as error:
-            raise MeasurementError(f"{self.path}: could not be written ({error.strerror}); free the disk") from error
+    line: Literal["end"] = "end"
+    written: str
+    status: Literal["done", "failed", "interrupted"]
+    reason: str | None
 
 
-def _set_torn_tail_aside(path: Path) -> None:
-    """Move what an interrupted run left of its last line to a file beside, so that lines stay lines."""
-    if not path.exists():
-        return
-    text = path.read_bytes()
-    whole = text.rfind(b"\n") + 1
-    if whole < len(text):
-        path.with_name(f"{path.name}.torn").write_bytes(text[whole:])
-        os.truncate(path, whole)
-
-
-def finished_keys(path: Path, *, world: int) -> frozenset[str]:
-    """The cases of a record file that need not be measured again: those that are ok or were skipped.
-
-    ConfigError for a file that holds no record, or one of another number of ranks.
-    """
-    if not path.exists():
-        return frozenset()
-    lines = list(read_lines(path))
-    worlds = {line.world for line in lines if isinstance(line, Header)}
-    if not worlds:
-        raise ConfigError(f"--out {path}: holds no record to resume; name another file, or remove it")
-    if worlds != {world}:
-        raise ConfigError(f"--out {path}: is a run of {min(worlds)} ranks, not of {world}; resume with as many ranks")
-    return frozenset(line.key for line in lines if isinstance(line, CaseResult) and line.status != "failed")
-
-
-def read_lines(path: Path) -> Iterator[Header | Planned | CaseResult | OpResult]:
-    """The lines of a record file, in order.
-
-    Raises ConfigError naming the line that cannot be read. What follows the last line feed is left out: an
-    interrupted run leaves such a torn line, and a resumed one sets it aside.
-    """
-    try:
-        content = path.read_bytes()
-    except OSError as error:
-        raise ConfigError(f"{path}: cannot be read ({error.strerror})") from error
-    for number, text in enumerate(content.split(b"\n")[:-1], start=1):
-        try:
-            yield _LINE.validate_json(text)
-        except ValidationError as error:
-            first = error.errors(include_url=False)[0]
-            place = ".".join(str(part) for part in first["loc"])
-            detail = f"{place}: {first['msg']}" if place else first["msg"]
-            raise ConfigError(f"{path}: line {number} is not a record ({detail})") from error
+AnyLine = Header | Planned | Telemetry | CaseResult | OpResult | Drift | End
+Line = Annotated[AnyLine, Field(discriminator="line")]

@@ -1,39 +1,26 @@
 """A run from end to end: cases, plans, estimates on disk, then measuring, then records."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
 
 from rich.console import Console
+from rich.markup import escape
 
 from bench.harness.block_flags import BlockSettings, read_block_flags
-from bench.harness.cases import BuiltCase, build_case, full_inputs, full_weights
-from bench.harness.checks import check_case
-from bench.harness.clock import Clock, make_clock
+from bench.harness.cases import build_case, full_inputs, full_weights
 from bench.harness.console import make_console, part_table, progress_bar
+from bench.harness.drift import drift_line, drift_sentence, measure_again
 from bench.harness.dryrun import dry_run
-from bench.harness.launch import pick_device, process_group
-from bench.harness.lines import case_line, header_line, plan_line, worst_over_ranks
-from bench.harness.measure import measure
-from bench.harness.observe import observe
+from bench.harness.groups import run_group
+from bench.harness.lines import plan_line
 from bench.harness.parts import part_rows
-from bench.harness.ranks import Ranks
-from bench.harness.records import (
-    CaseResult,
-    CheckResult,
-    Header,
-    Observation,
-    Planned,
-    RecordWriter,
-    Samples,
-    Status,
-    finished_keys,
-)
-from bench.harness.variants import variants
+from bench.harness.record_file import finished_keys
+from bench.harness.records import CaseResult, Header, Planned
+from bench.harness.remarks import remarks
+from bench.harness.session import Session, session
+from bench.harness.variants import whole_pass
 from tp.case import Block
 from tp.errors import MeasurementError
 from tp.layers.mesh import Mesh, emulated_mesh, split_world
-from tp.plan.build import build_plan
-from tp.plan.ops import Plan, planned_count
 from tp.suite import PlannedCase, interleaved
 
 
@@ -47,140 +34,87 @@ def run_block(block: Block) -> None:
 
 
 def run_suite(settings: BlockSettings) -> None:
-    """Measure every case of the suite; MeasurementError when one was wrong against the oracle."""
+    """Measure every case of the suite; MeasurementError when one could not be, or was wrong against the oracle."""
     cases = settings.cases()
     plans = {planned.case.key: plan_line(planned, settings) for planned in cases}
-    leads = settings.run.launch.leads
-    finished = finished_keys(settings.run.out, world=settings.world) if settings.resume and leads else frozenset()
+    run, leads = settings.run, settings.run.launch.leads
+    finished = finished_keys(run.out, world=settings.world) if run.resume and leads else frozenset()
     console = make_console(leads=leads)
-    with RecordWriter(settings.run.out, active=leads) as writer:
-        console.print(f"{len(cases)} cases, {len(finished)} of them finished before; records: {settings.run.out}")
-        with process_group(settings.run.launch, settings.run.device, timeout_s=settings.run.timeout_s) as ranks:
-            # Only the leading rank's node has the file.
-            finished = ranks.gather_objects(finished)[0]
-            todo = [planned for planned in cases if planned.case.key not in finished]
-            header = header_line(settings.run, ranks)
-            writer.append(header)
-            for planned in todo:
-                writer.append(plans[planned.case.key])
-            results = _measure_all(todo, header, plans, settings=settings, ranks=ranks, writer=writer, console=console)
-    _advise(console, settings, header)
+    console.print(f"{len(cases)} cases, {len(finished)} of them finished before; records: {run.out}", markup=False)
+    with session(run, console) as opened:
+        # Only the leading rank's node has the file.
+        finished = opened.ranks.gather_objects(finished)[0]
+        todo = [planned for planned in cases if planned.case.key not in finished]
+        for planned in todo:
+            opened.writer.append(plans[planned.case.key])
+        results = _measure_all(todo, plans, settings=settings, session=opened)
+    _advise(console, settings, opened.header)
     failed = [result for result in results if result.status == "failed"]
     if failed:
-        raise MeasurementError(f"{failed[0].key}: {failed[0].reason} ({len(failed)} failed); see {settings.run.out}")
+        raise MeasurementError(f"{failed[0].key}: {failed[0].reason} ({len(failed)} failed); see {run.out}")
 
 
 def _measure_all(
-    todo: Sequence[PlannedCase],
-    header: Header,
-    plans: dict[str, Planned],
-    *,
-    settings: BlockSettings,
-    ranks: Ranks,
-    writer: RecordWriter,
-    console: Console,
+    todo: Sequence[PlannedCase], plans: dict[str, Planned], *, settings: BlockSettings, session: Session
 ) -> list[CaseResult]:
-    """Group after group, each case written and shown as soon as it is done."""
-    device = pick_device(settings.run.device, settings.run.launch)
-    clock = make_clock(device, cold=settings.run.cold)
+    """Group after group, each case written and shown as soon as it is done; the first case once more at the end."""
     meshes: dict[int, Mesh] = {}
     results: list[CaseResult] = []
-    with progress_bar(console) as bar:
+    with progress_bar(session.console) as bar:
         task = bar.add_task("measuring", total=len(todo))
         for group in interleaved(todo):
             tp = group[0].case.tp
             if tp not in meshes:
-                meshes[tp] = (emulated_mesh if settings.emulates else split_world)(tp, device=device)
-            bar.update(task, description=group[0].case.key)
-            for result in run_group(group, meshes[tp], clock=clock, ranks=ranks, settings=settings):
-                writer.append(result)
+                meshes[tp] = _mesh(tp, settings, session)
+            bar.update(task, description=escape(group[0].case.key))
+            telemetry, found = run_group(group, meshes[tp], session=session, settings=settings)
+            if telemetry is not None:
+                session.writer.append(telemetry)
+            for result in found:
+                session.writer.append(result)
                 results.append(result)
-                _show(console, header, plans[result.key], result)
+                _show(session, plans[result.key], result)
                 bar.advance(task)
+    _repeat_first(todo, results, meshes, settings=settings, session=session)
     return results
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Ready:
-    planned: PlannedCase
-    built: BuiltCase
-    plan: Plan
-    checks: tuple[CheckResult, ...]
-    observed: Observation
-
-    @property
-    def problem(self) -> str | None:
-        """Why the case may have no speed."""
-        wrong = [check.tensor for check in self.checks if not check.passed]
-        if wrong:
-            return f"wrong against the oracle: {', '.join(wrong)}"
-        sent = {each.kind: (each.count, each.size_bytes) for each in self.observed.sent}
-        planned = planned_count(self.plan.collectives)
-        return None if self.built.mesh.emulated or sent == planned else f"sends {sent}, planned {planned}"
+def _mesh(tp: int, settings: BlockSettings, session: Session) -> Mesh:
+    session.instruments.guard.at(f"tp {tp}", "joining groups")
+    if settings.emulates:
+        return emulated_mesh(tp, device=session.device)
+    return split_world(tp, device=session.device, timeout_s=settings.run.timeout_s)
 
 
-def run_group(
-    group: Sequence[PlannedCase], mesh: Mesh, *, clock: Clock, ranks: Ranks, settings: BlockSettings
-) -> list[CaseResult]:
-    """Check and time, against each other, cases that differ in their strategy only."""
-    groups = max(1, ranks.size // mesh.size)
-    skipped = [case_line(planned, "skipped", planned.skip, groups=groups) for planned in group if planned.skip]
-    prepared = _prepare_all([planned for planned in group if not planned.skip], mesh, ranks, settings)
-    right = [ready for ready in prepared if ready.problem is None]
-    samples = iter(_time_all(right, clock=clock, ranks=ranks, settings=settings))
-    done = []
-    for ready in prepared:
-        status: Status = "ok" if ready.problem is None else "failed"
-        done.append(
-            case_line(
-                ready.planned,
-                status,
-                ready.problem,
-                groups=groups,
-                checks=ready.checks,
-                samples=next(samples) if status == "ok" else (),
-                observed=ready.observed,
-            )
-        )
-    return [*skipped, *done]
+def _repeat_first(
+    todo: Sequence[PlannedCase],
+    results: Sequence[CaseResult],
+    meshes: dict[int, Mesh],
+    *,
+    settings: BlockSettings,
+    session: Session,
+) -> None:
+    """Time the first good case once more, so that the record tells how far the machine drifted meanwhile."""
+    first = next((result for result in results if result.status == "ok"), None)
+    if first is None:
+        return
+    case = next(planned.case for planned in todo if planned.case.key == first.key)
+    mesh, instruments = meshes[case.tp], session.instruments
+    instruments.guard.at(first.key, "timing once more")
+    weights, inputs = full_weights(case, mesh.device), full_inputs(case, mesh.device)
+    task = whole_pass(build_case(case, mesh, weights=weights, inputs=inputs), settings.run.method)
+    before = next(sample for sample in first.samples if sample.task == task.name)
+    drift = drift_line(first.key, before, measure_again(task, instruments, settings.policy))
+    session.writer.append(drift)
+    session.console.print(drift_sentence(drift), markup=False)
 
 
-def _prepare_all(group: Sequence[PlannedCase], mesh: Mesh, ranks: Ranks, settings: BlockSettings) -> list[_Ready]:
-    """Build every case, hold it against the oracle, and watch a pass of it."""
-    if not group:
-        return []
-    weights, inputs = full_weights(group[0].case, mesh.device), full_inputs(group[0].case, mesh.device)
-    ready = []
-    for planned in group:
-        built = build_case(planned.case, mesh, weights=weights, inputs=inputs)
-        # The oracle needs every rank's share.
-        checks = () if mesh.emulated else worst_over_ranks(check_case(built, weights=weights, inputs=inputs), ranks)
-        plan = build_plan(planned.case, backend=settings.run.backend)
-        ready.append(_Ready(planned=planned, built=built, plan=plan, checks=checks, observed=observe(built, ranks)))
-    return ready
-
-
-def _time_all(
-    group: Sequence[_Ready], *, clock: Clock, ranks: Ranks, settings: BlockSettings
-) -> list[tuple[Samples, ...]]:
-    """The samples of each case; the tasks of all of them take turns."""
-    if not group:
-        return []
-    tasks = []
-    for number, ready in enumerate(group):
-        tasks += [replace(task, name=f"{number}#{task.name}") for task in variants(ready.built, ready.plan)]
-    policy = replace(settings.policy, max_seconds=settings.policy.max_seconds * len(group))
-    samples = measure(tasks, clock=clock, ranks=ranks, policy=policy)
-    by_case: list[list[Samples]] = [[] for _ in group]
-    for name, found in samples.items():
-        position, task_name = name.split("#")
-        by_case[int(position)].append(replace(found, task=task_name))
-    return [tuple(found) for found in by_case]
-
-
-def _show(console: Console, header: Header, planned: Planned, result: CaseResult) -> None:
+def _show(session: Session, planned: Planned, result: CaseResult) -> None:
+    console = session.console
     if result.status == "ok":
-        console.print(part_table(part_rows(header, planned, result)))
+        console.print(part_table(part_rows(session.header, planned, result)))
+        for remark in remarks(result):
+            console.print(remark, markup=False)
         console.print()
     else:
         console.print(f"{result.key}: {result.status}, {result.reason}", markup=False)

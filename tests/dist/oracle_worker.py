@@ -18,7 +18,7 @@ with install_import_hook("tp.layers", "beartype.beartype"):
     from bench.harness.cases import build_case, full_inputs, full_weights
     from bench.harness.checks import check_case
     from bench.harness.lines import worst_over_ranks
-    from bench.harness.observe import observe
+    from bench.harness.observe import most_of, observe
     from bench.harness.ranks import WorldRanks
     from tp.case import PHASES, RECOMPUTES, STRATEGIES, Case, Workload
     from tp.layers.dtensor import local
@@ -103,15 +103,15 @@ def run(case, mesh, ranks):
     device = torch.device("cpu")
     weights, inputs = full_weights(case, device), full_inputs(case, device)
     built = build_case(case, mesh, weights=weights, inputs=inputs)
-    checks = worst_over_ranks(check_case(built, weights=weights, inputs=inputs), ranks)
-    observed = observe(built, ranks)
+    checks = worst_over_ranks(check_case(built, weights=weights, inputs=inputs)[1], ranks)
+    observed = most_of(ranks.gather_objects(observe(built)))
     holdings = plan_memory(case, device="cpu")
     if mesh.rank == mesh.size - 1:
         with torch.no_grad():
             for half in built.block.halves:
                 for parameter in half.layer.parameters():
                     local(parameter).mul_(1.01)
-    planted = worst_over_ranks(check_case(built, weights=weights, inputs=inputs), ranks)
+    planted = worst_over_ranks(check_case(built, weights=weights, inputs=inputs)[1], ranks)
     return {
         "checks": [(check.tensor, check.passed, check.error, check.error_limit) for check in checks],
         "planted_found": not all(check.passed for check in planted),

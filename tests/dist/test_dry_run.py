@@ -1,5 +1,7 @@
 """--dry-run: every case on fake tensors against its plan, for worlds that are not here."""
 
+import re
+
 import pytest
 
 pytestmark = pytest.mark.dist
@@ -7,7 +9,19 @@ pytestmark = pytest.mark.dist
 
 @pytest.mark.parametrize(("block", "degrees"), [("attention", "64"), ("ffn", "64"), ("block", "1,8,64")])
 def test_sixty_four_gpus_without_one(python, block, degrees):
-    flags = ("--dry-run", "--world", "64", "--device", "cuda", "--hardware", "h100-sxm", "--batch", "64", "--seq", "128")
+    flags = (
+        "--dry-run",
+        "--world",
+        "64",
+        "--device",
+        "cuda",
+        "--hardware",
+        "h100-sxm",
+        "--batch",
+        "64",
+        "--seq",
+        "128",
+    )
     done = python(f"bench/{block}.py", *flags, "--phase", "prefill,train,decode", "--tp", degrees)
     assert done.returncode == 0, done.stderr
     # 6 strategies, 3 phases.
@@ -17,7 +31,19 @@ def test_sixty_four_gpus_without_one(python, block, degrees):
 
 
 def test_what_is_made_again_is_planned(python):
-    flags = ("--dry-run", "--world", "64", "--tp", "64", "--device", "cuda", "--hardware", "h100-sxm", "--phase", "train")
+    flags = (
+        "--dry-run",
+        "--world",
+        "64",
+        "--tp",
+        "64",
+        "--device",
+        "cuda",
+        "--hardware",
+        "h100-sxm",
+        "--phase",
+        "train",
+    )
     done = python("bench/block.py", *flags, "--seq", "4096", "--chunks", "2", "--recompute", "none,selective,full")
     assert done.returncode == 0, done.stderr
     assert done.stdout.count(": as planned, ") == 18
@@ -57,3 +83,51 @@ def test_a_layer_that_sends_otherwise_is_found(python, tmp_path):
     assert done.returncode == 1
     assert "'all_reduce': (2, " in done.stderr
     assert "planned {'all_reduce': (1, " in done.stderr
+
+
+def test_a_layer_that_keeps_more_is_found(python, tmp_path):
+    """Plant a SwiGLU that autograd differentiates, which keeps silu(gate) beside gate and up."""
+    planted = tmp_path / "planted.py"
+    planted.write_text(
+        "import sys\n"
+        "from torch.nn.functional import silu\n"
+        "import tp.layers.ffn as ffn\n"
+        "def kept(hidden):\n"
+        "    gate, up = hidden.chunk(2, dim=-1)\n"
+        "    return silu(gate) * up\n"
+        "ffn.swiglu = kept\n"
+        "sys.argv = ['bench/ffn.py', '--dry-run', '--world', '2', '--strategy', 'allreduce', '--tp', '2',\n"
+        "            '--phase', 'train', '--dtype', 'fp32', '--batch', '1', '--seq', '64',\n"
+        "            '--model', 'tinyllama-1.1b']\n"
+        "from bench.harness.cli import run_main\n"
+        "from bench.harness.runner import run_block\n"
+        "run_main(lambda: run_block('ffn'))\n"
+    )
+    done = python(str(planted))
+    assert done.returncode == 1
+    # silu(gate): 64 tokens, half of 5632 columns, fp32.
+    more = 64 * 2816 * 4
+    kept, planned = map(int, re.search(r"saves .*, planned .* \((\d+) and (\d+) bytes\)", done.stderr).groups())
+    assert kept - planned == more
+
+
+def test_a_case_names_the_memory_it_needs(python):
+    flags = (
+        "--dry-run",
+        "--world",
+        "8",
+        "--tp",
+        "8",
+        "--device",
+        "cuda",
+        "--hardware",
+        "h100-sxm",
+        "--strategy",
+        "allreduce",
+    )
+    done = python(
+        "bench/block.py", *flags, "--phase", "prefill", "--model", "llama2-70b", "--seq", "4096", "--batch", "1"
+    )
+    assert done.returncode == 0, done.stderr
+    # 214 MB of weights; x, normed and y of 67 MB; gate, up and their product of 29 MB.
+    assert "and 503 MB a rank, sends 2 all_reduce" in done.stdout

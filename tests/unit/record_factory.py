@@ -6,30 +6,38 @@ from pathlib import Path
 from typing import Any
 
 from analysis.load import Run, load_run
+from bench.harness.machine.reading import Reading
+from bench.harness.record_file import RecordWriter
 from bench.harness.records import (
+    AnyLine,
     CaseResult,
     CheckResult,
+    Drift,
+    End,
     Header,
+    Moment,
     Observation,
+    OpResult,
     PartTimes,
     Planned,
     Samples,
     Sent,
     Status,
+    Telemetry,
     Times,
 )
 from tp.case import Block, Case, Phase, Recompute, Strategy, Workload
-from tp.cost.theory import OpEstimate, Theory, TheoryName, estimate_plan
+from tp.cost.theory import OpEstimate, Theory, TheoryName, estimate_plan, point
 from tp.hardware import Device, Link, Node, Peak
 from tp.model import ModelShape
 from tp.plan.build import build_plan
 from tp.plan.memory import held_bytes, plan_memory
 from tp.plan.ops import COLLECTIVE_KINDS, Collective, Op
-from tp.schema import to_json
 
 NUM_SAMPLES = 8
 # Every pass lies within this of its median.
 SPREAD = 0.01
+LATER = "2026-11-22T16:00:03.000+00:00"
 
 TOY = ModelShape(
     name="toy",
@@ -233,9 +241,44 @@ def times(seconds: float, *, count: int = NUM_SAMPLES) -> Times:
     return tuple((step * 0.999, step) for step in steps)
 
 
-def write_run(path: Path, *lines: Header | Planned | CaseResult) -> Run:
-    """Write the lines as a record file and read it back as the analysis does."""
-    path.write_text("".join(f"{to_json(line)}\n" for line in lines), encoding="utf-8")
+def op_result(size_bytes: int, seconds: float) -> OpResult:
+    """An all-reduce of two ranks timed alone."""
+    op = Collective(
+        kind="all_reduce", direction="forward", num_ranks=2, size_bytes=size_bytes, dtype="fp32", backend="gloo"
+    )
+    timed = Samples(task="collective", warmup_s=(), times_s=times(seconds), parts=(), stopped_by="rounds")
+    return OpResult(written=LATER, op=op, estimates={"article": point(seconds)}, samples=timed)
+
+
+def telemetry(*plans: Planned) -> Telemetry:
+    """Two ranks' readings before and after the cases of `plans`."""
+    reading = Reading(values={"cpu_clock_hz": 3e9, "steal_ticks": 4}, unread={"power_w": "no GPU"})
+    return Telemetry(
+        written=LATER,
+        keys=tuple(plan.key for plan in plans),
+        moments=tuple(Moment(rounds=n, since_s=0.1 * n, ranks=(reading, reading)) for n in (0, NUM_SAMPLES)),
+        clock_offsets_s=(0.0, 1e-6),
+        clock_uncertainty_s=(0.0, 2e-6),
+    )
+
+
+def drift(plan: Planned, *, before_s: float = 10e-3, after_s: float = 10e-3) -> Drift:
+    """The full pass of a case before and after the run."""
+    before, after = (
+        Samples(task="full", warmup_s=(), times_s=times(seconds), parts=(), stopped_by="rounds")
+        for seconds in (before_s, after_s)
+    )
+    return Drift(key=plan.key, written=LATER, before=before, after=after)
+
+
+def write_run(path: Path, *lines: AnyLine) -> Run:
+    """Write the lines as a record file, with an end where they have none, and read it back as the analysis does."""
+    path.unlink(missing_ok=True)
+    with RecordWriter(path) as writer:
+        for line in lines:
+            writer.append(line)
+        if not any(isinstance(line, End) for line in lines):
+            writer.append(End(written=LATER, status="done", reason=None))
     return load_run(path)
 
 

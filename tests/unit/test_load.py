@@ -9,7 +9,19 @@ from analysis.calibrate import fit_runs, write_calibration
 from analysis.load import OP_COLUMNS, load_run, load_runs, ops_table
 from analysis.tables import parts_frame
 from bench.harness.parts import COLUMNS
-from bench.harness.records import CaseResult, Header, OpResult, Planned, RecordWriter, Samples
+from bench.harness.record_file import RecordWriter
+from bench.harness.records import (
+    AnyLine,
+    CaseResult,
+    Drift,
+    End,
+    Header,
+    OpResult,
+    PartTimes,
+    Planned,
+    Samples,
+    Times,
+)
 from tp.case import Case, Workload
 from tp.cost.calibrated import load_calibration
 from tp.cost.theory import Estimate, PartEstimate, TheoryName
@@ -71,7 +83,7 @@ def op_result(op: Op, *times_s: tuple[float, ...]) -> OpResult:
     return OpResult(written=NOW, op=op, estimates={}, samples=replace(SAMPLES, task=op.op, times_s=times_s))
 
 
-def write(path: Path, *lines: Header | Planned | CaseResult | OpResult) -> Path:
+def write(path: Path, *lines: AnyLine) -> Path:
     with RecordWriter(path) as writer:
         for line in lines:
             writer.append(line)
@@ -111,11 +123,77 @@ def test_what_is_no_run_is_refused(tmp_path: Path) -> None:
     path = write(tmp_path / "empty.jsonl")
     assert refusal(path) == f"{path}: holds no record; is this a record file of bench/?"
     path = write(tmp_path / "headless.jsonl", one)
-    assert refusal(path) == f"{path}: begins without a header; is this a record file of bench/?"
-    # An estimate must have been written before the case was measured.
-    path = write(tmp_path / "late.jsonl", HEADER, result(one), one)
-    assert refusal(path) == f"{path}: case {one.key} ends without an estimate written before it"
+    assert refusal(path).startswith(f"{path}: holds no record (line 1: its header is missing or damaged")
     assert "cannot be read" in refusal(tmp_path / "absent.jsonl")
+
+
+DONE = End(written=NOW, status="done", reason=None)
+
+
+def test_a_case_needs_an_estimate_that_was_written_before_it(tmp_path: Path) -> None:
+    one, two = planned(1), planned(2)
+    path = write(tmp_path / "late.jsonl", HEADER, two, result(one), one, result(two), DONE)
+    run = load_run(path)
+    assert [case.planned for case in run.cases] == [two]
+    assert run.unfinished == (one.key,)
+    assert run.problems == (f"{path}: case {one.key} has lost the estimate written before it; left out",)
+
+
+@pytest.mark.parametrize(
+    ("times_s", "told"),
+    [
+        ((), "has times of full that are not one for every iteration and rank"),
+        (((),), "has times of full that are not one for every iteration and rank"),
+        (((1.0, 2.0), (1.0,)), "has times of full that are not one for every iteration and rank"),
+        (((1.0, -2.0),), "has times of full below zero"),
+    ],
+)
+def test_times_that_cannot_be_are_left_out(tmp_path: Path, times_s: Times, told: str) -> None:
+    """Checksums find what changed; nothing else finds what an old file had changed in."""
+    one = planned(1)
+    bad = replace(SAMPLES, times_s=times_s)
+    broken_op = replace(op_result(GEMM, (1.0,)), samples=bad)
+    drift = Drift(key=one.key, written=NOW, before=SAMPLES, after=bad)
+    lines = (HEADER, one, replace(result(one), samples=(bad,)), broken_op, drift, DONE)
+    path = write(tmp_path / "r.jsonl", *lines)
+    run = load_run(path)
+    assert (run.cases, run.ops, run.drifts) == ((), (), ())
+    assert run.problems == (
+        f"{path}: case {one.key} {told}; left out",
+        f"{path}: an op, gemm of {NOW}, {told}; left out",
+        f"{path}: the drift of {NOW} {told}; left out",
+    )
+
+
+def test_well_formed_nonsense_is_left_out(tmp_path: Path) -> None:
+    one = planned(1)
+    nobody = replace(ALL_GATHER, num_ranks=0)
+    part = PartTimes(part="all_reduce", direction="forward", times_s=SAMPLES.times_s)
+    ungrouped = replace(result(one), groups=3, samples=(replace(SAMPLES, parts=(part,)),))
+    for plan, end, told in (
+        (replace(one, key="else"), replace(result(one), key="else"), f"is planned as another one, {one.key}"),
+        (replace(one, ops=(nobody,)), result(one), "has a collective of no ranks"),
+        (one, ungrouped, "has ranks that do not split into its 3 groups"),
+    ):
+        path = tmp_path / "r.jsonl"
+        path.unlink(missing_ok=True)
+        run = load_run(write(path, HEADER, plan, end, op_result(nobody, (1.0,)), DONE))
+        assert (run.cases, run.ops) == ((), ())
+        assert run.problems[0] == f"{path}: case {end.key} {told}; left out"
+        assert run.problems[1].endswith("is a collective of no ranks; left out")
+
+
+def test_a_run_without_an_end_is_told(tmp_path: Path) -> None:
+    one, two = planned(1), planned(2)
+    path = write(tmp_path / "r.jsonl", HEADER, one, two, result(one))
+    told = f"{path}: the run of {NOW} has no end: it died"
+    assert load_run(path).problems == (f"{told} or is still going on; 1 cases unfinished",)
+    write(path, HEADER, two, result(two), DONE)
+    assert load_run(path).problems == (f"{told}, and was resumed",)
+    assert load_run(path).ends == (DONE,)
+    found: list[str] = []
+    load_runs([path, path], tell=found.append)
+    assert found == [f"{told}, and was resumed"]
 
 
 @pytest.mark.parametrize(

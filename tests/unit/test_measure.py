@@ -3,6 +3,7 @@
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from itertools import chain, cycle, repeat
 from types import SimpleNamespace
 from typing import Any
@@ -12,10 +13,13 @@ import pytest
 from numpy.typing import NDArray
 
 from bench.harness import measure as module
-from bench.harness.clock import Recorder
-from bench.harness.measure import Policy, Task, measure
-from bench.harness.ranks import LoneRank, Ranks
+from bench.harness.faults import Guard
+from bench.harness.machine.reading import Facts, Reading
+from bench.harness.measure import Policy, measure
+from bench.harness.ranks import LoneRank, Place, Ranks
+from bench.harness.recorder import Recorder
 from bench.harness.records import Samples
+from bench.harness.task import Instruments, Task
 from tp.layers.wire import Timeline
 
 pytestmark = pytest.mark.unit
@@ -28,8 +32,18 @@ class FakeClock:
         self.now = 0.0
         self.log: list[str] = []
 
-    def brace(self) -> None:
+    kind = "fake"
+    flush_bytes = 0
+
+    def brace(self, lead_s: float) -> None:
         self.log.append("brace")
+
+    def delay(self, seconds: float) -> None:
+        self.log.append("delay")
+        self.now += seconds
+
+    def host_seconds(self, mark: float) -> float:
+        return mark
 
     def mark(self) -> float:
         self.log.append("mark")
@@ -55,11 +69,30 @@ class Alone(LoneRank):
         self.clock.log.append("barrier")
 
 
+class Unread:
+    """A machine that says nothing of itself, and how often it was asked."""
+
+    def __init__(self) -> None:
+        self.asked = 0
+
+    def facts(self) -> Facts:
+        return Facts(values={}, unread={})
+
+    def read(self) -> Reading:
+        self.asked += 1
+        return Reading(values={}, unread={})
+
+
+def instruments(clock: FakeClock, ranks: Ranks) -> Instruments:
+    return Instruments(clock=clock, ranks=ranks, probe=Unread(), guard=Guard(None, ranks, timeout_s=1.0, remedy=""))
+
+
 class ThreadRanks:
     """A rank of a world of threads."""
 
     def __init__(self, rank: int, size: int, meet: threading.Barrier, board: list[Any]) -> None:
         self.rank, self.size = rank, size
+        self.places = tuple(Place(node="here", host="here", pid=0) for _ in range(size))
         self._meet, self._board = meet, board
 
     def barrier(self) -> None:
@@ -79,12 +112,22 @@ class ThreadRanks:
         decided: int = self.gather_objects(choice)[0]
         return decided
 
+    def agree(self, problem: str | None) -> list[str | None]:
+        return self.gather_objects(problem)
+
+    def ask_time(self, peer: int) -> tuple[float, float, float] | None:
+        raise AssertionError("all ranks share a host")
+
 
 @pytest.fixture(autouse=True)
 def clocks(monkeypatch: pytest.MonkeyPatch) -> dict[int, FakeClock]:
     """The budget in seconds runs by the fake clock of the thread that asks."""
     mine: dict[int, FakeClock] = {}
-    monkeypatch.setattr(module, "time", SimpleNamespace(monotonic=lambda: mine[threading.get_ident()].now))
+
+    def now() -> float:
+        return mine[threading.get_ident()].now
+
+    monkeypatch.setattr(module, "time", SimpleNamespace(monotonic=now, perf_counter=now))
     return mine
 
 
@@ -104,7 +147,7 @@ def run(
 ) -> tuple[dict[str, Samples], FakeClock]:
     clock = clocks[threading.get_ident()] = FakeClock()
     tasks = [task(name, clock, durations) for name, durations in durations_s.items()]
-    return measure(tasks, clock=clock, ranks=Alone(clock), policy=policy), clock
+    return measure(tasks, instruments=instruments(clock, Alone(clock)), policy=policy).samples, clock
 
 
 def noise(low: float = 1.0, high: float = 2.0) -> Iterator[float]:
@@ -138,7 +181,8 @@ def test_a_pass_that_the_device_overtakes_is_counted(clocks: dict[int, FakeClock
             return True
 
     clock = clocks[threading.get_ident()] = Overtaken()
-    found = measure([task("a", clock, repeat(1.0))], clock=clock, ranks=Alone(clock), policy=ENDLESS)
+    tasks = [task("a", clock, repeat(1.0))]
+    found = measure(tasks, instruments=instruments(clock, Alone(clock)), policy=ENDLESS).samples
     assert found["a"].host_bound == len(found["a"].times_s) == 8
     steady, _ = run(clocks, {"a": repeat(1.0)}, ENDLESS)
     assert steady["a"].host_bound == 0
@@ -227,7 +271,7 @@ def test_parts_sum_to_the_whole(clocks: dict[int, FakeClock]) -> None:
         Task(name="parts", run=run_parts, reset=lambda: None, marks_parts=True),
         Task(name="full", run=run_parts, reset=lambda: None),
     ]
-    found = measure(tasks, clock=clock, ranks=Alone(clock), policy=ENDLESS)
+    found = measure(tasks, instruments=instruments(clock, Alone(clock)), policy=ENDLESS).samples
     parts = {(part.part, part.direction, part.call): part.times_s for part in found["parts"].parts}
     assert {label: set(times) for label, times in parts.items()} == {
         ("norm", "forward", 0): {(0.5,)},
@@ -245,7 +289,7 @@ def test_parts_sum_to_the_whole(clocks: dict[int, FakeClock]) -> None:
 
 def test_an_unwatched_pass_is_marked_at_its_ends_only() -> None:
     clock = FakeClock()
-    recorder = Recorder(clock, watching=False)
+    recorder = Recorder(clock, watching=False, since=0.0)
     recorder.enter("qkv", "forward")
     clock.now += 1.0
     recorder.stop()
@@ -265,7 +309,7 @@ def on_ranks(
         ranks: Ranks = ThreadRanks(rank, size, meet, board)
         tasks = [task(name, clock, durations()) for name, durations in by_rank[rank].items()]
         try:
-            return measure(tasks, clock=clock, ranks=ranks, policy=policy)
+            return measure(tasks, instruments=instruments(clock, ranks), policy=policy).samples
         except BaseException:
             meet.abort()
             raise
@@ -296,3 +340,60 @@ def test_every_rank_gets_the_same_samples_and_decisions(clocks: dict[int, FakeCl
     by_rank_0, by_rank_1 = zip(*found[0]["a"].times_s, strict=True)
     assert set(by_rank_0) == {50.0}
     assert set(by_rank_1) == {1.0}
+
+
+def test_a_late_rank_is_seen_in_the_starts_and_in_nobody_s_own_time(clocks: dict[int, FakeClock]) -> None:
+    def work(clock: FakeClock, ranks: Ranks, delay_s: float) -> Samples:
+        tasks = [replace(task("a", clock, repeat(1.0)), delay_s=delay_s)]
+        return measure(tasks, instruments=instruments(clock, ranks), policy=Policy(max_rounds=8)).samples["a"]
+
+    meet, board = threading.Barrier(2, timeout=20), [None] * 2
+
+    def on_rank(rank: int) -> Samples:
+        clock = clocks[threading.get_ident()] = FakeClock()
+        clock.now = 0.0
+
+        class Together(ThreadRanks):
+            """Ranks whose clocks agree at every barrier."""
+
+            def barrier(self) -> None:
+                clock.now = max(self.gather_objects(clock.now))
+
+        return work(clock, Together(rank, 2, meet, board), (0.0, 5.0)[rank])
+
+    with ThreadPoolExecutor(2) as pool:
+        found, _ = pool.map(on_rank, range(2))
+    assert set(found.starts_s) == {(0.0, 5.0)}
+    assert set(found.times_s) == {(1.0, 1.0)}
+
+
+def test_the_state_is_read_once_a_block_and_after_the_pass(clocks: dict[int, FakeClock]) -> None:
+    clock = clocks[threading.get_ident()] = FakeClock()
+    probe = Unread()
+    having = replace(instruments(clock, Alone(clock)), probe=probe)
+    tasks = [task(name, clock, noise()) for name in "ab"]
+    found = measure(tasks, instruments=having, policy=Policy(max_rounds=12, max_seconds=1e9))
+    assert [moment.rounds for moment in found.moments] == [0, 4, 8, 12]
+    assert probe.asked == len(found.samples["a"].warmup_s) + 3
+
+
+def test_a_task_that_does_not_decide_does_not_prolong(clocks: dict[int, FakeClock]) -> None:
+    clock = clocks[threading.get_ident()] = FakeClock()
+    tasks = [task("a", clock, repeat(1.0)), replace(task("b", clock, noise()), decides=False)]
+    having = instruments(clock, Alone(clock))
+    found = measure(tasks, instruments=having, policy=Policy(max_rounds=40, max_seconds=1e9)).samples
+    assert len(found["a"].times_s) == len(found["b"].times_s) == 8
+
+
+def test_a_pass_that_outlasts_its_company_is_counted(clocks: dict[int, FakeClock]) -> None:
+    class Brief:
+        def begin(self) -> None:
+            pass
+
+        def finish(self) -> bool:
+            return False
+
+    clock = clocks[threading.get_ident()] = FakeClock()
+    tasks = [replace(task("a", clock, repeat(1.0)), beside=Brief())]
+    found = measure(tasks, instruments=instruments(clock, Alone(clock)), policy=ENDLESS).samples["a"]
+    assert found.uncovered == len(found.times_s)

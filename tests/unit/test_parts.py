@@ -4,8 +4,9 @@ from dataclasses import replace
 
 import pytest
 
-from bench.harness.parts import COLUMNS, PartRow, part_rows
-from bench.harness.records import CaseResult, Header, PartTimes, Planned, Samples, Times
+from bench.harness.machine.judge import MarkKind
+from bench.harness.parts import COLUMNS, PartRow, marked_rounds, part_rows
+from bench.harness.records import BlockMark, CaseResult, Header, PartTimes, Planned, Samples, Times
 from tp.case import Case, Workload
 from tp.cost.theory import Estimate, PartEstimate, TheoryName, Whole
 from tp.hardware import load_node
@@ -210,6 +211,24 @@ def test_a_case_that_did_not_pass_has_no_speed(status: str) -> None:
     for row in part_rows(HEADER, planned(estimate("datasheet", qkv=2.0)), without):
         assert (row.status, row.measured_s, row.low_s, row.high_s, row.samples) == (status, None, None, None, 0)
         assert row.predicted_over_measured is None
+
+
+def test_a_case_that_was_disturbed_for_more_than_half_of_its_rounds_is_not_comparable() -> None:
+    timed = result(samples("full", ((4.0, 5.0),) * 4), samples("compute", ((1.0, 1.0),) * 2))
+
+    def marked(*rounds: tuple[int, int, MarkKind]) -> CaseResult:
+        marks = [BlockMark(first_round=f, num_rounds=n, rank=f % 2, kind=k, text="") for f, n, k in rounds]
+        return replace(timed, marks=tuple(marks))
+
+    def comparable(case: CaseResult) -> set[bool]:
+        return {row.comparable for row in part_rows(HEADER, planned(), case)}
+
+    # Two ranks that mark the same round count once, and what was not timed does not count.
+    half = marked((0, 2, "steal"), (1, 1, "others"), (4, 10**12, "thermal"))
+    assert marked_rounds(half) == {"steal": {0, 1}, "others": {1}}
+    assert comparable(half) == {True}
+    assert comparable(marked((0, 2, "steal"), (2, 1, "others"))) == {False}
+    assert comparable(marked((0, 4, "power"))) == {True}
 
 
 def test_oversubscribed_ranks_are_not_comparable() -> None:

@@ -37,7 +37,7 @@ pytestmark = pytest.mark.unit
 
 NAMES = ["measured-against-predicted", "time-against-tp", "strategies-side-by-side", "error-by-part"]
 TEXT = "{http://www.w3.org/2000/svg}text"
-HOSTILE = r"</text><script>alert(1)</script> $\frac{$ & 'x' " "\x07"
+HOSTILE = r"</text><script>alert(1)</script> $\frac{$ & 'x' "
 
 
 def draw(*runs: Run) -> dict[str, Chart]:

@@ -13,8 +13,18 @@ import pytest
 
 from analysis.report import write_report
 from bench.harness.parts import COLUMNS
-from bench.harness.records import CaseResult, Header, Planned
-from tests.unit.record_factory import TOY, FixedTheory, compute_only, header, planned, result, scaling_run, write_run
+from bench.harness.records import AnyLine, BlockMark, End
+from tests.unit.record_factory import (
+    TOY,
+    FixedTheory,
+    compute_only,
+    drift,
+    header,
+    planned,
+    result,
+    scaling_run,
+    write_run,
+)
 from tp.errors import ConfigError
 
 pytestmark = pytest.mark.unit
@@ -62,7 +72,7 @@ class Page(HTMLParser):
             self.words.append(data)
 
 
-def report(folder: Path, *lines: Header | Planned | CaseResult) -> tuple[Page, str]:
+def report(folder: Path, *lines: AnyLine) -> tuple[Page, str]:
     write_run(folder / "records.jsonl", *lines)
     text = write_report([folder / "records.jsonl"], folder / "out", mixed=False).read_text(encoding="utf-8")
     return Page(text), text
@@ -213,7 +223,9 @@ def test_a_partial_prediction_is_marked(tmp_path: Path) -> None:
 
 
 def test_an_environment_of_another_shape_is_no_error(tmp_path: Path) -> None:
-    for number, environment in enumerate(({}, {"ranks": None}, {"ranks": [{"cpu": 7, "gpus": {"names": None}}, 3]})):
+    odd = {"cpu": {"load_average": ["x"]}, "gpus": {"names": 7}}
+    others = [{"cpu": 7, "gpus": {"names": None}}, 3]
+    for number, environment in enumerate(({}, {"ranks": None}, {"ranks": [odd]}, {"ranks": others})):
         where = tmp_path / str(number)
         where.mkdir()
         page, _ = report(where, header(environment=environment))
@@ -252,10 +264,41 @@ def test_a_report_needs_neither_torch_nor_the_runner() -> None:
     )
     assert done.stdout.split() == [
         "bench.harness",
+        "bench.harness.machine",
+        "bench.harness.machine.judge",
+        "bench.harness.machine.reading",
         "bench.harness.parts",
+        "bench.harness.record_file",
+        "bench.harness.record_scan",
         "bench.harness.records",
         "bench.harness.stats",
     ]
+
+
+def test_what_was_lost_or_disturbed_is_a_caveat(tmp_path: Path) -> None:
+    plan, lost = planned(FixedTheory()), planned(FixedTheory(), tp=4)
+    marks = (BlockMark(first_round=0, num_rounds=3, rank=1, kind="steal", text="12 % of the time"),)
+    end = End(written="2026-11-22T17:00:00.000+00:00", status="interrupted", reason="SIGINT")
+    page, _ = report(
+        tmp_path,
+        header(warnings=("the governor is powersave",)),
+        plan,
+        replace(result(plan), marks=marks),
+        result(lost),
+        drift(plan, before_s=10e-3, after_s=12e-3),
+        drift(plan, before_s=10e-3, after_s=10e-3),
+        end,
+    )
+    for words in (
+        f"case {lost.key} has lost the estimate written before it; left out",
+        "the governor is powersave",
+        f"{plan.key}: of 8 rounds were disturbed 3 by steal.",
+        f"drift: {plan.key} took 10.00 ms at the start and 12.0 ms at the end (+20.0 %), beyond the noise",
+        "at the end (+0.0 %), within the noise",
+        "The run that ended 2026-11-22T17:00:00.000+00:00 was interrupted: SIGINT.",
+    ):
+        assert words in page.text
+    assert page.text.count("within the noise") == 1
 
 
 def test_emulated_cases_carry_the_caveat_and_their_mark(tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """Strict reading: whatever is wrong with a file is one line that names the file, the key and the remedy."""
 
+import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -11,6 +12,9 @@ from pydantic import with_config
 
 from tp import schema
 from tp.errors import ConfigError
+from tp.hardware import Node, load_node
+from tp.model import ModelShape, load_model
+from tp.suite import Suite
 
 pytestmark = pytest.mark.unit
 
@@ -186,3 +190,21 @@ def test_every_refusal_is_one_line(data: dict[str, Any]) -> None:
     except ConfigError as error:
         assert str(error).startswith("tree.toml: ")
         assert "\n" not in str(error)
+
+
+UNPRINTABLE = "a name is not empty and has no control characters; write it in letters that can be shown"
+FORMULA = "a name that begins with =, +, - or @ is a formula to a spreadsheet; begin it with a letter"
+
+
+@pytest.mark.parametrize("described", [load_model("llama2-7b"), load_node("h100-sxm"), Suite(name="sweeps")])
+@pytest.mark.parametrize(
+    ("name", "told"),
+    [("a\x1b[2Jb", UNPRINTABLE), ("two\nlines", UNPRINTABLE), ("", UNPRINTABLE), ("=1+1", FORMULA), ("@sum", FORMULA)],
+)
+def test_a_name_is_text_on_a_terminal_and_in_a_spreadsheet(
+    described: ModelShape | Node | Suite, name: str, told: str
+) -> None:
+    data = json.loads(schema.to_json(described)) | {"name": name}
+    with pytest.raises(ConfigError) as caught:
+        schema.from_mapping(data, type(described), where="x.toml")
+    assert str(caught.value) == f"x.toml: name = {name!r}: {told}"

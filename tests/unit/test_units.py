@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tp import units
+from tp.errors import ConfigError
 
 pytestmark = pytest.mark.unit
 
@@ -120,3 +121,8 @@ def test_multiples_and_dtypes() -> None:
 def test_fp8_is_for_operands_alone() -> None:
     assert [units.activation_dtype(dtype) for dtype in units.DTYPES] == ["fp32", "bf16", "fp16", "bf16"]
     assert set(units.DTYPES) == set(units.DTYPE_BYTES)
+
+
+def test_what_would_steer_a_terminal_is_not_printed() -> None:
+    assert units.printable("größe \x1b[2J\r\n\x07\u202e\udc80 [red]") == "größe ?[2J????? [red]"
+    assert str(ConfigError("key '\x1b[2J' is unknown")) == "key '?[2J' is unknown"

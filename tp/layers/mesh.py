@@ -1,6 +1,7 @@
 """Who a rank computes with: its place in a tensor-parallel group, and the group."""
 
 from dataclasses import dataclass
+from datetime import timedelta
 
 import torch
 import torch.distributed as dist
@@ -37,12 +38,16 @@ def emulated_mesh(size: int, *, device: torch.device) -> Mesh:
     return Mesh(rank=0, size=size, device=device, group=None)
 
 
-def split_world(size: int, *, device: torch.device) -> Mesh:
-    """Cut the world into groups of `size` consecutive ranks; every rank of the world must call it."""
+def split_world(size: int, *, device: torch.device, timeout_s: float | None = None) -> Mesh:
+    """Cut the world into groups of `size` consecutive ranks; every rank of the world must call it.
+
+    A collective that takes longer than `timeout_s` fails (torch's default where None: 10 to 30 minutes).
+    """
     if size == 1:
         return lone_mesh(device)
     world = dist.get_world_size()
     assert world % size == 0, f"a world of {world} has no groups of {size}"
-    group, _ = dist.new_subgroups(group_size=size)
+    timeout = None if timeout_s is None else timedelta(seconds=timeout_s)
+    group, _ = dist.new_subgroups(group_size=size, timeout=timeout)
     silent_group, _ = dist.new_subgroups(group_size=size, backend="fake")
     return Mesh(rank=dist.get_rank(group), size=size, device=device, group=group, silent_group=silent_group)

@@ -32,7 +32,7 @@ KIB = 1024
 SIZES = {"all_reduce 1 KiB": KIB, "all_reduce 1 MiB": KIB**2, "all_reduce 16 MiB": 16 * KIB**2}
 M, N, K = 512, 2048, 2048
 # Iterations of one way before the other has its turn.
-TURN = 8
+TURN = 16
 
 
 def plain(operation: Callable[[], object], restore: Callable[[], object], device: torch.device) -> list[float]:

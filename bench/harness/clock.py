@@ -33,8 +33,11 @@ class Clock(Protocol):
         """What is written before every pass, so that it finds nothing of the last one in the cache."""
         ...
 
-    def brace(self, lead_s: float) -> None:
-        """Get ready, outside of what is timed: the next mark is a start, and the host may need `lead_s` to enqueue."""
+    def brace(self, lead_s: float) -> Any:
+        """Get ready, outside of what is timed: the next mark is a start, and the host may need `lead_s` to enqueue.
+
+        Gives what ties the marks of the pass to the host's clock.
+        """
         ...
 
     def delay(self, seconds: float) -> None:
@@ -53,8 +56,8 @@ class Clock(Protocol):
 
     def seconds(self, start: Any, end: Any) -> float: ...
 
-    def host_seconds(self, mark: Any) -> float:
-        """When `mark` was, on this host's monotonic clock."""
+    def host_seconds(self, mark: Any, tie: Any) -> float:
+        """When `mark` was, on this host's monotonic clock; `tie` is what the pass was braced with."""
         ...
 
 
@@ -86,7 +89,7 @@ class HostClock:
     def seconds(self, start: int, end: int) -> float:
         return (end - start) / 1e9
 
-    def host_seconds(self, mark: int) -> float:
+    def host_seconds(self, mark: int, tie: None) -> float:
         return mark / 1e9
 
 
@@ -102,21 +105,20 @@ class CudaClock:
         size = torch.cuda.get_device_properties(device).L2_cache_size * FLUSH_FACTOR if cold else 0
         self._flush = torch.empty(size, dtype=torch.int8, device=device)
         self._cycles_per_s = self._probe_cycles()
-        self._origin = self.mark()
-        self._origin_s = 0.0
 
     @property
     def flush_bytes(self) -> int:
         return self._flush.numel()
 
-    def brace(self, lead_s: float) -> None:
+    def brace(self, lead_s: float) -> tuple[torch.cuda.Event, float]:
         torch.cuda.synchronize(self._device)
         # On an idle stream an event happens when it is recorded, within microseconds: it ties the device's time to the
         # host's.
-        self._origin, self._origin_s = self.mark(), time.perf_counter()
+        tie = self.mark(), time.perf_counter()
         self._flush.zero_()
         self.delay(lead_s)
         self._align()
+        return tie
 
     def delay(self, seconds: float) -> None:
         torch.cuda._sleep(int(seconds * self._cycles_per_s))
@@ -144,8 +146,9 @@ class CudaClock:
     def seconds(self, start: torch.cuda.Event, end: torch.cuda.Event) -> float:
         return float(start.elapsed_time(end)) / 1e3
 
-    def host_seconds(self, mark: torch.cuda.Event) -> float:
-        return self._origin_s + self.seconds(self._origin, mark)
+    def host_seconds(self, mark: torch.cuda.Event, tie: tuple[torch.cuda.Event, float]) -> float:
+        event, host_s = tie
+        return host_s + self.seconds(event, mark)
 
 
 def make_clock(device: torch.device, *, cold: bool) -> Clock:

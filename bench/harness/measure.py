@@ -7,9 +7,11 @@ seconds, and the samples say which it was. The machine's state is read once a bl
 with a pass that the host has handed out, and judged from block to block.
 """
 
+import gc
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
@@ -18,7 +20,7 @@ from numpy.typing import NDArray
 from bench.harness.alignment import find_offsets
 from bench.harness.gathered import Laps, Measured, collect
 from bench.harness.ranks import Ranks
-from bench.harness.recorder import Lap, Recorder
+from bench.harness.recorder import Recorder
 from bench.harness.records import StoppedBy
 from bench.harness.stats import summarise
 from bench.harness.task import Instruments, Task
@@ -28,8 +30,11 @@ from bench.harness.watch import Watch
 STABLE: Final = 0.1
 MIN_WARMUP_ROUNDS: Final = 2
 MAX_WARMUP_ROUNDS: Final = 6
-# Rounds between two decisions to go on or stop.
-BLOCK: Final = 4
+# Rounds between two decisions to go on or stop: so many that a block takes this long, within these bounds. What the
+# ranks say to each other at its end, and the reading of the state, leave cold caches to the pass that comes next.
+BLOCK_S: Final = 0.25
+MIN_BLOCK: Final = 4
+MAX_BLOCK: Final = 16
 # What the host is given to hand out a pass that has not been seen before, and how much more than it took the last time.
 FIRST_LEAD_S: Final = 5e-3
 LEAD_FACTOR: Final = 1.5
@@ -53,23 +58,50 @@ def measure(tasks: Sequence[Task], *, instruments: Instruments, policy: Policy) 
     started = time.monotonic()
     rounds = _Rounds(tasks, instruments)
     before = find_offsets(ranks)
-    warmups = _warm_up(rounds, ranks, deadline=started + policy.max_seconds / 3)
-    rounds.watch.forget_warm_up()
+    with _collecting_nothing():
+        warmups = _warm_up(rounds, ranks, deadline=started + policy.max_seconds / 3)
+        block = _block(rounds.slowest(warmups[-1:]))
+        laps, reasons = _sample(rounds, ranks, policy, started, block=min(block, policy.max_rounds))
+    offsets = (before, find_offsets(ranks))
+    return collect([task.name for task in tasks], warmups, laps, reasons, offsets, rounds.watch, ranks=ranks)
+
+
+def _block(round_s: NDArray[np.float64]) -> int:
+    """Rounds in a block, by what the tasks [1, task] took in the last one; the same on all ranks."""
+    return int(np.clip(BLOCK_S // max(float(round_s.sum()), 1e-9), MIN_BLOCK, MAX_BLOCK))
+
+
+def _sample(
+    rounds: "_Rounds", ranks: Ranks, policy: Policy, started: float, *, block: int
+) -> tuple[Laps, list[StoppedBy]]:
+    """Blocks of rounds until the ranks agree to stop, and why each task's samples ended."""
     laps: Laps = []
-    slowest = np.empty((0, len(tasks)))
+    slowest = np.empty((0, len(rounds.tasks)))
     while True:
-        block = [rounds.round(len(laps) + i, last=i == BLOCK - 1) for i in range(BLOCK)]
-        laps += block
-        slowest = np.concatenate((slowest, rounds.slowest(block)))
-        known = [not task.decides or _known(times, policy) for task, times in zip(tasks, slowest.T, strict=True)]
-        elapsed_s = time.monotonic() - started
-        ended = _VERDICTS[ranks.decide(_VERDICTS.index(_verdict(known, len(laps), elapsed_s, policy)))]
+        # Made beforehand: what is done between two passes leaves the processor's caches to the second.
+        orders = [rounds.order(len(laps) + i) for i in range(block)]
+        fresh = rounds.laps([rounds.round(order, last=i == block - 1) for i, order in enumerate(orders)])
+        laps += fresh
+        slowest = np.concatenate((slowest, rounds.slowest(fresh)))
+        known = [_known(times, policy) for times in slowest.T]
+        enough = [is_known or not task.decides for task, is_known in zip(rounds.tasks, known, strict=True)]
+        verdict = _verdict(enough, len(laps), time.monotonic() - started, policy)
+        ended = _VERDICTS[ranks.decide(_VERDICTS.index(verdict))]
         if ended is not None:
-            reasons: list[StoppedBy] = ["target" if _known(times, policy) else ended for times in slowest.T]
-            after = find_offsets(ranks)
-            return collect(
-                [task.name for task in tasks], warmups, laps, reasons, (before, after), rounds.watch, ranks=ranks
-            )
+            return laps, ["target" if is_known else ended for is_known in known]
+
+
+@contextmanager
+def _collecting_nothing() -> Iterator[None]:
+    """Python's garbage collector would stop a pass now and then, for longer than a small collective takes."""
+    was_enabled = gc.isenabled()
+    gc.collect()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_enabled:
+            gc.enable()
 
 
 _VERDICTS: Final[tuple[StoppedBy | None, ...]] = (None, "target", "rounds", "seconds")
@@ -96,12 +128,13 @@ def _warm_up(rounds: "_Rounds", ranks: Ranks, deadline: float) -> Laps:
     done: Laps = []
     before: NDArray[np.float64] | None = None
     while True:
-        done.append(rounds.round(len(done), last=True))
+        done += rounds.laps([rounds.round(rounds.order(len(done)), last=True)])
         now = rounds.slowest(done[-1:])[0]
         stable = before is not None and bool(np.all(np.abs(now / before - 1) <= STABLE))
         before = now
         ended = len(done) >= MAX_WARMUP_ROUNDS or time.monotonic() >= deadline
         if ranks.decide(int(len(done) >= MIN_WARMUP_ROUNDS and (stable or ended))):
+            rounds.watch.forget_warm_up()
             return done
 
 
@@ -110,40 +143,50 @@ class _Rounds:
 
     def __init__(self, tasks: Sequence[Task], instruments: Instruments) -> None:
         self.watch = Watch(instruments.probe)
-        self._tasks = tasks
+        self.tasks = tasks
         self._with = instruments
         self._leads_s = dict.fromkeys((task.name for task in tasks), FIRST_LEAD_S)
 
-    def round(self, number: int, *, last: bool) -> dict[str, Lap]:
-        """Every task once, in an order of the round's own that is the same on all ranks; the state read in the last."""
-        order = np.random.default_rng(number).permutation(len(self._tasks))
-        laps = {self._tasks[i].name: self._once(self._tasks[i], read=last and i == order[-1]) for i in order}
-        self._leads_s = {name: LEAD_FACTOR * lap.host_s for name, lap in laps.items()}
+    def round(self, order: Sequence[int], *, last: bool) -> dict[str, Recorder]:
+        """Every task once; the machine's state read in the `last` round of a block."""
+        passes = {self.tasks[i].name: self._once(self.tasks[i], read=last and i == order[-1]) for i in order}
         self.watch.end_round()
-        return laps
+        return passes
+
+    def laps(self, rounds: Sequence[dict[str, Recorder]]) -> Laps:
+        """What was recorded, once all of it is over."""
+        self._with.clock.settle()
+        return [{name: recorder.lap() for name, recorder in passes.items()} for passes in rounds]
+
+    def order(self, number: int) -> list[int]:
+        """The order of a round, its own and the same on all ranks."""
+        order: list[int] = np.random.default_rng(number).permutation(len(self.tasks)).tolist()
+        return order
 
     def slowest(self, rounds: Laps) -> NDArray[np.float64]:
         """The maximum over ranks of every iteration, [round, task]."""
-        mine = np.array([[done[task.name].total_s for task in self._tasks] for done in rounds])
+        mine = np.array([[done[task.name].total_s for task in self.tasks] for done in rounds])
         everyone: NDArray[np.float64] = self._with.ranks.gather(mine).max(axis=0)
         return everyone
 
-    def _once(self, task: Task, *, read: bool) -> Lap:
+    def _once(self, task: Task, *, read: bool) -> Recorder:
         clock = self._with.clock
         self._with.guard.beat()
         task.reset()
+        recorder = Recorder(clock, watching=task.marks_parts)
         self._with.ranks.barrier()
-        clock.brace(self._leads_s[task.name])
+        tie = clock.brace(self._leads_s[task.name])
         handing_out = time.perf_counter()
         if task.beside is not None:
             task.beside.begin()
         if task.delay_s:
             clock.delay(task.delay_s)
-        recorder = Recorder(clock, watching=task.marks_parts, since=handing_out)
+        recorder.start(tie, handing_out)
         task.run(recorder)
         recorder.stop()
         if read:
             # The host has handed everything out, so that on a GPU this falls into the pass and not into its launches.
             self.watch.read()
-        covered = task.beside is None or task.beside.finish()
-        return replace(recorder.lap(), covered=covered)
+        recorder.covered = task.beside is None or task.beside.finish()
+        self._leads_s[task.name] = LEAD_FACTOR * recorder.host_s
+        return recorder

@@ -1,0 +1,137 @@
+"""What only a GPU shows: its clock, streams, graphs, NCCL and NVML. One is enough."""
+
+import time
+from dataclasses import replace
+from types import SimpleNamespace
+
+import pytest
+import torch
+import torch.distributed as dist
+
+from bench.harness.clock import make_clock
+from bench.harness.contention import beside, repetitions
+from bench.harness.faults import Guard
+from bench.harness.machine.probe import make_probe
+from bench.harness.measure import Policy, measure
+from bench.harness.op_tasks import collective_task, compute_task
+from bench.harness.ranks import LoneRank
+from bench.harness.replay import replayed
+from bench.harness.task import Instruments, Task
+from tp.errors import MeasurementError
+from tp.layers.collectives import GroupCollectives
+from tp.layers.mesh import Mesh
+from tp.plan.ops import Collective, Gemm
+
+pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU here")]
+
+GEMM = Gemm(part="up", direction="forward", m=4096, n=8192, k=8192, dtype="bf16", layout="nt")
+
+
+@pytest.fixture(scope="module")
+def device():
+    return torch.device("cuda", 0)
+
+
+@pytest.fixture(scope="module")
+def instruments(device):
+    return Instruments(
+        clock=make_clock(device, cold=True),
+        ranks=LoneRank(),
+        probe=make_probe(device),
+        guard=Guard(None, LoneRank(), timeout_s=60, remedy=""),
+    )
+
+
+@pytest.fixture(scope="module")
+def nccl():
+    """A group of one rank over NCCL."""
+    dist.init_process_group("nccl", init_method="tcp://127.0.0.1:29591", rank=0, world_size=1)
+    yield dist.group.WORLD
+    dist.destroy_process_group()
+
+
+def test_a_delay_is_seen_by_events_and_by_the_host(instruments):
+    clock = instruments.clock
+    # Long enough that the card's clock has gone up.
+    for _ in range(5):
+        tie = clock.brace(20e-3)
+        start = clock.mark()
+        clock.delay(5e-3)
+        end = clock.mark()
+        clock.settle()
+    assert clock.seconds(start, end) == pytest.approx(5e-3, rel=0.1)
+    by_host = clock.host_seconds(end, tie) - clock.host_seconds(start, tie)
+    assert by_host == pytest.approx(clock.seconds(start, end), abs=1e-6)
+    # A mark lies between the brace and now, on the host's clock.
+    assert clock.host_seconds(end, tie) <= time.perf_counter()
+    assert clock.host_seconds(start, tie) > time.perf_counter() - 1
+
+
+def test_the_host_is_ahead_of_the_device(instruments, device):
+    found = measure(
+        [compute_task(GEMM, device, name="gemm")], instruments=instruments, policy=Policy(max_seconds=5)
+    ).samples["gemm"]
+    assert found.host_bound <= len(found.times_s) // 4
+    # Under the bound of a H100's dense peak it would have timed launches.
+    assert min(min(row) for row in found.times_s) > GEMM.flops / 2.5e15
+
+
+def test_a_replayed_product_takes_no_longer_and_is_the_same(instruments, device):
+    launched = compute_task(GEMM, device, name="launched")
+    again = replayed(Task(name="replayed", run=launched.run, reset=launched.reset))
+    found = measure([launched, again], instruments=instruments, policy=Policy(max_seconds=5)).samples
+    medians = {name: sorted(row[0] for row in each.times_s)[len(each.times_s) // 2] for name, each in found.items()}
+    assert medians["replayed"] == pytest.approx(medians["launched"], rel=0.1)
+
+
+def test_a_replay_that_gives_something_else_is_refused(device):
+    x = torch.ones(1024, device=device)
+    calls = SimpleNamespace(count=0)
+
+    def run(timeline: object) -> torch.Tensor:
+        # Read by the host at capture: the graph keeps what it was then.
+        calls.count += 1
+        return x * calls.count
+
+    with pytest.raises(MeasurementError, match="replayed differs"):
+        replayed(Task(name="odd", run=run, reset=lambda: None))
+
+
+def test_what_runs_beside_covers_what_is_timed(instruments, device):
+    timed, other = compute_task(GEMM, device, name="alone"), compute_task(GEMM, device, name="other")
+    running = beside(lambda: other.run(None), other.reset, times=repetitions(1.0, 1.0), device=device)
+    both = Task(name="contended", run=timed.run, reset=timed.reset, beside=running, decides=False)
+    found = measure([timed, both], instruments=instruments, policy=Policy(max_seconds=5)).samples
+    alone = sorted(row[0] for row in found["alone"].times_s)[len(found["alone"].times_s) // 2]
+    contended = sorted(row[0] for row in found["contended"].times_s)[len(found["contended"].times_s) // 2]
+    # Two products that each fill the card cannot both have it.
+    assert contended > 1.3 * alone
+    assert found["contended"].uncovered <= len(found["contended"].times_s) // 4
+
+
+def test_a_short_company_is_noticed(instruments, device):
+    timed, other = compute_task(GEMM, device, name="alone"), torch.zeros(8, device=device)
+    running = beside(lambda: other.add_(1), lambda: None, times=1, device=device)
+    both = Task(name="contended", run=timed.run, reset=timed.reset, beside=running, decides=False)
+    found = measure([both], instruments=instruments, policy=Policy(max_seconds=2)).samples["contended"]
+    assert found.uncovered == len(found.times_s)
+
+
+@pytest.mark.parametrize("kind", ["all_reduce", "all_gather", "reduce_scatter"])
+def test_collectives_over_nccl(instruments, device, nccl, kind):
+    mesh = Mesh(rank=0, size=1, device=device, group=nccl)
+    op = Collective(kind=kind, direction="forward", num_ranks=1, size_bytes=1 << 20, dtype="bf16", backend="nccl")
+    task = collective_task(op, GroupCollectives(mesh), name=kind)
+    again = replace(replayed(task), name="replayed")
+    found = measure([task, again], instruments=instruments, policy=Policy(max_seconds=2)).samples
+    assert min(row[0] for each in found.values() for row in each.times_s) > 0
+
+
+def test_the_state_is_read(device):
+    probe = make_probe(device)
+    facts, reading = probe.facts(), probe.read()
+    assert facts.values["gpu_name"] == torch.cuda.get_device_name(device)
+    assert reading.values["power_w"] > 10
+    assert 10 < reading.values["temperature_c"] < 100
+    assert reading.values["sm_clock_mhz"] <= facts.values["sm_clock_max_mhz"]
+    assert not set(reading.values) & set(reading.unread)

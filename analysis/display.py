@@ -12,7 +12,7 @@ from analysis.tables import SCENARIO, number
 from tp.units import format_bytes, format_seconds, format_signed_percent, significant
 
 NOTHING: Final = "-"
-# The fewest samples whose extremes enclose the median with 95 % confidence (bench/harness/stats.py).
+# The fewest samples whose extremes enclose the median with 95 % confidence (bench/harness/record/stats.py).
 MIN_SAMPLES: Final = 6
 
 EMULATED_NOTE: Final = (

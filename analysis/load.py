@@ -9,8 +9,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from bench.harness.record_file import RecordFile, read_record
-from bench.harness.records import (
+from bench.harness.record.files import RecordFile, read_record
+from bench.harness.record.records import (
     AnyLine,
     CaseResult,
     Drift,

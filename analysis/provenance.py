@@ -10,9 +10,9 @@ from typing import Any, Final
 import numpy as np
 
 from analysis.load import Run
-from bench.harness.parts import marked_rounds, num_rounds
-from bench.harness.records import CaseResult, Drift, End, Header, Samples
-from bench.harness.stats import summarise
+from bench.harness.record.parts import marked_rounds, num_rounds
+from bench.harness.record.records import CaseResult, Drift, End, Header, Samples
+from bench.harness.record.stats import summarise
 from tp.hardware import Device, Link, Node
 from tp.units import (
     format_bytes,

@@ -19,7 +19,7 @@ from analysis.provenance import caveats, commands, method, sources
 from analysis.strategies import strategies_frame
 from analysis.tables import checks_frame, error_frame, parts_frame, scaling_frame, unmeasured_frame
 from analysis.verdict import judge
-from bench.harness.parts import COLUMNS
+from bench.harness.record.parts import COLUMNS
 from tp.errors import ConfigError
 
 PAGE: Final = "report.html"

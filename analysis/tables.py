@@ -11,8 +11,8 @@ from typing import Any, Final
 import pandas as pd
 
 from analysis.load import Case, Run
-from bench.harness.parts import COLUMNS, WHOLES, part_rows
-from bench.harness.records import CaseResult, CheckResult
+from bench.harness.record.parts import COLUMNS, WHOLES, part_rows
+from bench.harness.record.records import CaseResult, CheckResult
 from tp.cost.theory import TheoryName
 from tp.plan.ops import PARTS
 

@@ -16,13 +16,13 @@ import numpy as np
 import torch
 import torch.distributed as dist
 
-from bench.harness.clock import make_clock
-from bench.harness.faults import Guard
-from bench.harness.launch import joined, pick_device, read_launch
+from bench.harness.cases.ops import collective_task, compute_task
 from bench.harness.machine.probe import make_probe
-from bench.harness.measure import Policy, measure
-from bench.harness.op_tasks import collective_task, compute_task
-from bench.harness.task import Instruments, Task
+from bench.harness.timing.clock import make_clock
+from bench.harness.timing.measure import Policy, measure
+from bench.harness.timing.task import Instruments, Task
+from bench.harness.world.faults import Guard
+from bench.harness.world.launch import joined, pick_device, read_launch
 from tp.layers.collectives import GroupCollectives
 from tp.layers.mesh import split_world
 from tp.plan.ops import Collective, Gemm

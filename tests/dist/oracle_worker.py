@@ -15,11 +15,11 @@ with install_import_hook("tp.layers", "beartype.beartype"):
     import torch.distributed as dist
     import torch.distributed._symmetric_memory as symmetric_memory
 
-    from bench.harness.cases import build_case, full_inputs, full_weights
-    from bench.harness.checks import check_case
-    from bench.harness.lines import worst_over_ranks
-    from bench.harness.observe import most_of, observe
-    from bench.harness.ranks import WorldRanks
+    from bench.harness.cases.build import build_case, full_inputs, full_weights
+    from bench.harness.cases.checks import check_case
+    from bench.harness.run.lines import worst_over_ranks
+    from bench.harness.cases.observe import most_of, observe
+    from bench.harness.world.ranks import WorldRanks
     from tp.case import PHASES, RECOMPUTES, STRATEGIES, Case, Workload
     from tp.layers.dtensor import local
     from tp.layers.mesh import split_world

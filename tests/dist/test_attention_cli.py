@@ -7,7 +7,7 @@ import pytest
 
 from analysis.load import load_run
 from analysis.tables import parts_frame
-from bench.harness.records import CaseResult, Header, Planned, read_lines
+from bench.harness.record.records import CaseResult, Header, Planned, read_lines
 
 pytestmark = pytest.mark.dist
 

@@ -6,8 +6,8 @@ import pytest
 import torch
 import torch.distributed as dist
 
-from bench.harness.cli import run_main
-from bench.harness.runner import run_block
+from bench.harness.run.cli import run_main
+from bench.harness.run.runner import run_block
 from tp.catalogue import CONFIGS
 
 pytestmark = pytest.mark.dist

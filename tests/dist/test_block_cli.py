@@ -3,7 +3,7 @@
 import pytest
 
 from analysis.load import load_run
-from bench.harness.parts import part_rows
+from bench.harness.record.parts import part_rows
 from tp.plan.memory import held_bytes
 from tp.plan.ops import Collective, Gemm, planned_count
 

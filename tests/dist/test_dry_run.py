@@ -75,8 +75,8 @@ def test_a_layer_that_sends_otherwise_is_found(python, tmp_path):
         "once = GroupCollectives.all_reduce\n"
         "GroupCollectives.all_reduce = lambda self, x: once(self, once(self, x))\n"
         "sys.argv = ['bench/attention.py', '--dry-run', '--world', '2', '--strategy', 'allreduce', '--tp', '2']\n"
-        "from bench.harness.cli import run_main\n"
-        "from bench.harness.runner import run_block\n"
+        "from bench.harness.run.cli import run_main\n"
+        "from bench.harness.run.runner import run_block\n"
         "run_main(lambda: run_block('attention'))\n"
     )
     done = python(str(planted))
@@ -99,8 +99,8 @@ def test_a_layer_that_keeps_more_is_found(python, tmp_path):
         "sys.argv = ['bench/ffn.py', '--dry-run', '--world', '2', '--strategy', 'allreduce', '--tp', '2',\n"
         "            '--phase', 'train', '--dtype', 'fp32', '--batch', '1', '--seq', '64',\n"
         "            '--model', 'tinyllama-1.1b']\n"
-        "from bench.harness.cli import run_main\n"
-        "from bench.harness.runner import run_block\n"
+        "from bench.harness.run.cli import run_main\n"
+        "from bench.harness.run.runner import run_block\n"
         "run_main(lambda: run_block('ffn'))\n"
     )
     done = python(str(planted))

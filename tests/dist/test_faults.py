@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from analysis.load import load_run
-from bench.harness.records import CaseResult, End
+from bench.harness.record.records import CaseResult, End
 from tests.conftest import ROOT
 
 pytestmark = pytest.mark.dist

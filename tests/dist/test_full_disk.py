@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from bench.harness.record_file import RecordWriter, read_lines, read_record
-from bench.harness.records import AnyLine
+from bench.harness.record.files import RecordWriter, read_lines, read_record
+from bench.harness.record.records import AnyLine
 from tests.unit.record_factory import FixedTheory, header, planned, result
 from tp.errors import MeasurementError
 

@@ -7,8 +7,8 @@ from typing import Any
 
 from analysis.load import Run, load_run
 from bench.harness.machine.reading import Reading
-from bench.harness.record_file import RecordWriter
-from bench.harness.records import (
+from bench.harness.record.files import RecordWriter
+from bench.harness.record.records import (
     AnyLine,
     CaseResult,
     CheckResult,

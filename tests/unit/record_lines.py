@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
-from bench.harness.record_file import RecordWriter
-from bench.harness.records import (
+from bench.harness.record.files import RecordWriter
+from bench.harness.record.records import (
     AnyLine,
     CaseResult,
     CheckResult,

@@ -6,8 +6,8 @@ from dataclasses import replace
 import pytest
 from rich.console import Console
 
-from bench.harness.console import part_table, progress_bar
-from bench.harness.parts import part_rows
+from bench.harness.record.parts import part_rows
+from bench.harness.run.console import part_table, progress_bar
 from tests.unit.record_factory import FixedTheory, header, planned, result
 
 pytestmark = pytest.mark.unit

@@ -11,8 +11,8 @@ import pytest
 from analysis.__main__ import main
 from analysis.load import Run, load_run, ops_table
 from analysis.tables import parts_frame
-from bench.harness.record_file import RecordWriter, read_record
-from bench.harness.records import AnyLine, End
+from bench.harness.record.files import RecordWriter, read_record
+from bench.harness.record.records import AnyLine, End
 from tests.unit.record_factory import (
     LATER,
     FixedTheory,

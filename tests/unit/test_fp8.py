@@ -5,8 +5,8 @@ from dataclasses import replace
 import pytest
 import torch
 
-from bench.harness.cases import build_case, full_inputs, full_weights
-from bench.harness.checks import check_case
+from bench.harness.cases.build import build_case, full_inputs, full_weights
+from bench.harness.cases.checks import check_case
 from tests.unit.record_factory import TOY
 from tp.case import Case, Phase, Strategy, Workload
 from tp.layers.fp8 import LARGEST, fp8_linear, quantize

@@ -12,7 +12,7 @@ from analysis.holdings import MEMORY_COLUMNS, memory_frame
 from analysis.load import Run
 from analysis.strategies import strategies_frame
 from analysis.tables import parts_frame, scaling_frame
-from bench.harness.records import Sent
+from bench.harness.record.records import Sent
 from tests.unit.record_factory import header, observation, planned, result, write_run
 from tp.plan.ops import Collective
 

@@ -14,14 +14,11 @@ ROOT = Path(__file__).resolve().parents[2]
 PACKAGES = ("tp", "bench", "analysis")
 MAX_FILE_LINES = 320
 MAX_FUNCTION_LINES = 60
+# What analysis may import of the harness.
 TORCHLESS_OF_BENCH = {
-    "bench.harness.stats",
-    "bench.harness.records",
-    "bench.harness.record_file",
-    "bench.harness.record_scan",
-    "bench.harness.parts",
-    "bench.harness.machine.judge",
-    "bench.harness.machine.reading",
+    *(f"bench.harness.record.{name}" for name in ("records", "files", "scan", "stats", "names", "parts")),
+    *(f"bench.harness.record.{name}" for name in ("arrivals", "interference")),
+    *(f"bench.harness.machine.{name}" for name in ("ask", "cgroup", "host", "judge", "nvlink", "nvml", "reading")),
 }
 
 
@@ -85,17 +82,29 @@ def test_imports_go_one_way(layer: str, forbidden: tuple[str, ...]) -> None:
     assert offences(ALL, layer, *forbidden) == []
 
 
+def test_the_rooms_of_the_harness_open_one_way() -> None:
+    rooms = [f"bench.harness.{room}" for room in ("machine", "record", "world", "timing", "cases", "run")]
+    assert {".".join(name.split(".")[:3]) for name in ALL if name.startswith("bench.harness.")} == set(rooms)
+    for number, room in enumerate(rooms):
+        assert offences(ALL, room, *rooms[number + 1 :]) == []
+
+
 def test_analysis_knows_of_bench_only_what_it_reads() -> None:
     allowed = frozenset(TORCHLESS_OF_BENCH)
     assert offences(ALL, "analysis", "bench", allowed=allowed) == []
     assert {name for module, path in ALL.items() if within(module, "analysis") for name in imported(path, module)} >= {
-        "bench.harness.records",
-        "bench.harness.parts",
+        "bench.harness.record.records",
+        "bench.harness.record.parts",
     }
 
 
 def test_only_cases_joins_plans_to_layers() -> None:
-    for module in ("bench.harness.measure", "bench.harness.clock", "bench.harness.runner", "bench.harness.op_runner"):
+    for module in (
+        "bench.harness.timing.measure",
+        "bench.harness.timing.clock",
+        "bench.harness.run.runner",
+        "bench.harness.run.op_runner",
+    ):
         names = imported(ALL[module], module)
         assert not {
             name for name in names if within(name, "tp.layers.block", "tp.layers.attention", "tp.layers.linear")
@@ -134,7 +143,9 @@ def loads_torch(names: list[str], *path: Path) -> str:
 
 def test_these_load_without_torch() -> None:
     names = torchless()
-    assert {"tp.probe", "tp.cost.calibrated", "bench.harness.parts", "analysis.fit", "analysis.__main__"} <= set(names)
+    assert {"tp.probe", "tp.cost.calibrated", "bench.harness.record.parts", "analysis.fit", "analysis.__main__"} <= set(
+        names
+    )
     assert not any(within(name, "tp.layers") for name in names)
     assert loads_torch(names, ROOT) == ""
 
@@ -150,7 +161,7 @@ def guilty(tmp_path: Path) -> Path:
         "tp/layers/__init__.py": "",
         "tp/layers/block.py": "from tp import model\nfrom ..cost.theory import x\n",
         "bench/__init__.py": "from analysis import fit\n",
-        "analysis/__init__.py": "import bench.harness.runner\nfrom bench.harness import records, measure\n",
+        "analysis/__init__.py": "import bench.harness.run.runner\nfrom bench.harness.record import records, lines\n",
         "analysis/slow.py": "import torch\n",
         "analysis/long.py": "def f():\n" + "    x = 1\n" * 400,
     }
@@ -175,8 +186,8 @@ def test_the_rules_can_be_broken(guilty: Path) -> None:
     ]
     assert offences(found, "bench", "analysis") == ["bench imports analysis", "bench imports analysis.fit"]
     assert offences(found, "analysis", "bench", allowed=frozenset(TORCHLESS_OF_BENCH)) == [
-        "analysis imports bench.harness.measure",
-        "analysis imports bench.harness.runner",
+        "analysis imports bench.harness.record.lines",
+        "analysis imports bench.harness.run.runner",
     ]
     assert loads_torch(["json", "guilty_torch"], _with_torch(guilty)) == "guilty_torch loads torch"
     assert long_functions({"analysis.long": guilty / "analysis/long.py"}) == ["analysis.long.f has 401 lines"]

@@ -4,7 +4,7 @@ import pytest
 
 from bench.harness.machine.judge import Mark, MarkKind, marks, warnings
 from bench.harness.machine.reading import Facts, FactValue, Reading
-from bench.harness.records import BlockMark
+from bench.harness.record.records import BlockMark
 from tp.schema import from_mapping
 
 pytestmark = pytest.mark.unit

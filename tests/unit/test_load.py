@@ -8,9 +8,9 @@ import pytest
 from analysis.calibrate import fit_runs, write_calibration
 from analysis.load import OP_COLUMNS, load_run, load_runs, ops_table
 from analysis.tables import parts_frame
-from bench.harness.parts import COLUMNS
-from bench.harness.record_file import RecordWriter
-from bench.harness.records import (
+from bench.harness.record.files import RecordWriter
+from bench.harness.record.parts import COLUMNS
+from bench.harness.record.records import (
     AnyLine,
     CaseResult,
     Drift,

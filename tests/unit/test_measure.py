@@ -12,14 +12,14 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from bench.harness import measure as module
-from bench.harness.faults import Guard
 from bench.harness.machine.reading import Facts, Reading
-from bench.harness.measure import Policy, measure
-from bench.harness.ranks import LoneRank, Place, Ranks
-from bench.harness.recorder import Recorder
-from bench.harness.records import Samples
-from bench.harness.task import Instruments, Task
+from bench.harness.record.records import Samples
+from bench.harness.timing import measure as module
+from bench.harness.timing.measure import Policy, measure
+from bench.harness.timing.recorder import Recorder
+from bench.harness.timing.task import Instruments, Task
+from bench.harness.world.faults import Guard
+from bench.harness.world.ranks import LoneRank, Place, Ranks
 from tp.layers.wire import Timeline
 
 pytestmark = pytest.mark.unit

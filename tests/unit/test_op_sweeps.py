@@ -7,9 +7,9 @@ from collections.abc import Iterator
 import numpy as np
 import pytest
 
-from bench.harness.launch import DeviceKind
-from bench.harness.op_sweeps import RANGES, attention_ops, collective_ops, elementwise_ops, gemm_ops
-from bench.harness.runnable import FP8_STRATEGIES
+from bench.harness.cases.sweeps import RANGES, attention_ops, collective_ops, elementwise_ops, gemm_ops
+from bench.harness.run.runnable import FP8_STRATEGIES
+from bench.harness.world.launch import DeviceKind
 from tp.case import PHASES, STRATEGIES, Case, Phase, Strategy, Workload
 from tp.cost.calibrated import curve_key
 from tp.model import load_model

@@ -5,8 +5,8 @@ from dataclasses import replace
 import pytest
 
 from bench.harness.machine.judge import MarkKind
-from bench.harness.parts import COLUMNS, PartRow, marked_rounds, part_rows
-from bench.harness.records import BlockMark, CaseResult, Header, PartTimes, Planned, Samples, Times
+from bench.harness.record.parts import COLUMNS, PartRow, marked_rounds, part_rows
+from bench.harness.record.records import BlockMark, CaseResult, Header, PartTimes, Planned, Samples, Times
 from tp.case import Case, Workload
 from tp.cost.theory import Estimate, PartEstimate, TheoryName, Whole
 from tp.hardware import load_node
@@ -213,7 +213,7 @@ def test_a_case_that_did_not_pass_has_no_speed(status: str) -> None:
         assert row.predicted_over_measured is None
 
 
-def test_a_case_that_was_disturbed_for_more_than_half_of_its_rounds_is_not_comparable() -> None:
+def test_a_case_that_was_held_back_for_more_than_half_of_its_rounds_is_not_comparable() -> None:
     timed = result(samples("full", ((4.0, 5.0),) * 4), samples("compute", ((1.0, 1.0),) * 2))
 
     def marked(*rounds: tuple[int, int, MarkKind]) -> CaseResult:
@@ -224,11 +224,14 @@ def test_a_case_that_was_disturbed_for_more_than_half_of_its_rounds_is_not_compa
         return {row.comparable for row in part_rows(HEADER, planned(), case)}
 
     # Two ranks that mark the same round count once, and what was not timed does not count.
-    half = marked((0, 2, "steal"), (1, 1, "others"), (4, 10**12, "thermal"))
-    assert marked_rounds(half) == {"steal": {0, 1}, "others": {1}}
+    half = marked((0, 2, "quota"), (1, 1, "errors"), (4, 10**12, "thermal"))
+    assert marked_rounds(half) == {"quota": {0, 1}, "errors": {1}}
     assert comparable(half) == {True}
-    assert comparable(marked((0, 2, "steal"), (2, 1, "others"))) == {False}
-    assert comparable(marked((0, 4, "power"))) == {True}
+    assert comparable(marked((0, 2, "quota"), (2, 1, "thermal"))) == {False}
+    # A low clock by itself is throttling; at the power limit it is what the limit does.
+    assert comparable(marked((0, 3, "clock"))) == {False}
+    assert comparable(marked((0, 4, "power"), (0, 4, "clock"))) == {True}
+    assert comparable(marked((0, 4, "steal"), (0, 4, "others"))) == {True}
 
 
 def test_oversubscribed_ranks_are_not_comparable() -> None:

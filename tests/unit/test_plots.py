@@ -16,7 +16,7 @@ from analysis.plots import MAX_SCENARIOS, PART_STYLES, STRATEGY_STYLES, charts, 
 from analysis.stacks import MAX_TABLES, MEMORY_STYLES, TIME_STYLES
 from analysis.strategies import strategies_frame
 from analysis.tables import parts_frame, scaling_frame
-from bench.harness.parts import WHOLES
+from bench.harness.record.parts import WHOLES
 from tests.unit.record_factory import (
     TOY,
     FixedTheory,

@@ -11,9 +11,9 @@ from typing import Any
 
 import pytest
 
-from bench.harness.record_file import RecordWriter, finished_keys, read_lines, read_record
-from bench.harness.record_scan import seal
-from bench.harness.records import AnyLine, CaseResult
+from bench.harness.record.files import RecordWriter, finished_keys, read_lines, read_record
+from bench.harness.record.records import AnyLine, CaseResult
+from bench.harness.record.scan import seal
 from tests.unit.record_lines import HEADER, LINES, OP, PLANNED, RESULT, write
 from tp.errors import ConfigError, MeasurementError
 

@@ -12,8 +12,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bench.harness.record_file import RecordWriter, finished_keys, finished_ops, read_lines, read_record
-from bench.harness.records import AnyLine, CaseResult
+from bench.harness.record.files import RecordWriter, finished_keys, finished_ops, read_lines, read_record
+from bench.harness.record.records import AnyLine, CaseResult
 from tests.unit.record_factory import FixedTheory, drift, observation, planned, result, telemetry
 from tests.unit.record_lines import CHECK, HEADER, LINES, OP, PLANNED, RESULT, SAMPLES, write
 from tp.errors import ConfigError

@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 
 from analysis.report import write_report
-from bench.harness.parts import COLUMNS
-from bench.harness.records import AnyLine, BlockMark, End
+from bench.harness.record.parts import COLUMNS
+from bench.harness.record.records import AnyLine, BlockMark, End
 from tests.unit.record_factory import (
     TOY,
     FixedTheory,
@@ -267,11 +267,11 @@ def test_a_report_needs_neither_torch_nor_the_runner() -> None:
         "bench.harness.machine",
         "bench.harness.machine.judge",
         "bench.harness.machine.reading",
-        "bench.harness.parts",
-        "bench.harness.record_file",
-        "bench.harness.record_scan",
-        "bench.harness.records",
-        "bench.harness.stats",
+        "bench.harness.record.parts",
+        "bench.harness.record.files",
+        "bench.harness.record.scan",
+        "bench.harness.record.records",
+        "bench.harness.record.stats",
     ]
 
 

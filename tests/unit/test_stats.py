@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bench.harness.stats import Summary, summarise
+from bench.harness.record.stats import Summary, summarise
 
 pytestmark = pytest.mark.unit
 

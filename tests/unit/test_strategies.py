@@ -15,8 +15,8 @@ from analysis.display_strategies import show_strategies
 from analysis.load import Run
 from analysis.strategies import STRATEGY_COLUMNS, strategies_frame
 from analysis.tables import parts_frame, scaling_frame
-from bench.harness.records import CaseResult, Planned, Sent
-from bench.harness.stats import summarise
+from bench.harness.record.records import CaseResult, Planned, Sent
+from bench.harness.record.stats import summarise
 from tests.unit.record_factory import FixedTheory, compute_only, header, observation, planned, result, write_run
 from tp.case import Strategy
 

@@ -23,7 +23,7 @@ from analysis.tables import (
     scaling_frame,
     unmeasured_frame,
 )
-from bench.harness.parts import COLUMNS
+from bench.harness.record.parts import COLUMNS
 from tests.unit.record_factory import FixedTheory, compute_only, header, planned, result, scaling_run, write_run
 
 pytestmark = pytest.mark.unit

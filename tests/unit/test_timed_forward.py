@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from bench.harness.cases import build_case, full_inputs, full_weights
-from bench.harness.checks import check_case
+from bench.harness.cases.build import build_case, full_inputs, full_weights
+from bench.harness.cases.checks import check_case
 from tp.case import Case, Phase, Workload
 from tp.layers import attention
 from tp.layers.block import Block

@@ -1,0 +1,174 @@
+"""One op of a plan as something to time alone, on the kernels that the layers call."""
+
+from collections.abc import Callable
+from typing import Literal, assert_never
+
+import torch
+from torch import Tensor
+from torch.nn.functional import linear, rms_norm, scaled_dot_product_attention
+
+from bench.harness.cases.build import TORCH_DTYPES
+from bench.harness.cases.sweeps import PASSES
+from bench.harness.timing.task import Task
+from tp.layers.block import EPSILON
+from tp.layers.collectives import GroupCollectives
+from tp.layers.ffn import plain_gelu, swiglu
+from tp.layers.fp8 import fp8_product, quantize
+from tp.layers.rope import rope_table, rotate
+from tp.plan.ops import AttentionCore, Collective, Elementwise, Gemm
+from tp.units import activation_dtype
+
+Call = Callable[[], object]
+
+# The row of an elementwise bench; wide enough that a row's overhead is that of a hidden size.
+ELEMENTWISE_WIDTH = 2048
+ROPE_HEAD_DIM = 64
+
+
+def compute_task(op: Gemm | AttentionCore | Elementwise, device: torch.device, *, name: str) -> Task:
+    """The op on random tensors of its own; a backward runs on a graph that is built before."""
+    call = _compute_call(op, device)
+    return Task(name=name, run=lambda timeline: _discard(call), reset=lambda: None)
+
+
+def collective_task(op: Collective, collectives: GroupCollectives, *, name: str) -> Task:
+    """The collective on buffers of its own."""
+    call, refill = collective_call(op, collectives)
+    return Task(name=name, run=lambda timeline: _discard(call), reset=refill)
+
+
+def _discard(call: Call) -> None:
+    call()
+
+
+def _compute_call(op: Gemm | AttentionCore | Elementwise, device: torch.device) -> Call:
+    dtype = TORCH_DTYPES[activation_dtype(op.dtype)]
+
+    def random(*shape: int) -> Tensor:
+        return torch.randn(shape, device=device, dtype=torch.float32).to(dtype)
+
+    match op:
+        case Gemm():
+            return _gemm(op, random)
+        case AttentionCore():
+            return _attention(op, random)
+        case Elementwise():
+            return _elementwise(op, random, dtype, device)
+        case _:
+            assert_never(op)
+
+
+def _gemm(op: Gemm, random: Callable[..., Tensor]) -> Call:
+    if op.dtype == "fp8":
+        return _fp8_gemm(op, random)
+    match op.layout:
+        case "nt":
+            x, weight = random(op.m, op.k), random(op.n, op.k)
+            return lambda: linear(x, weight)
+        case "nn":
+            grad, weight = random(op.m, op.k), random(op.k, op.n)
+            return lambda: grad @ weight
+        case "tn":
+            grad, x = random(op.k, op.m), random(op.k, op.n)
+            return lambda: grad.t() @ x
+
+
+def _fp8_gemm(op: Gemm, random: Callable[..., Tensor]) -> Call:
+    """The product alone, of operands that are quantised before."""
+    (x, x_scale), (weight, scale) = quantize(random(op.m, op.k)), quantize(random(op.n, op.k))
+    return lambda: fp8_product(x, x_scale, weight, scale, bias=None, out_dtype=torch.bfloat16)
+
+
+def _attention(op: AttentionCore, random: Callable[..., Tensor]) -> Call:
+    # Heads beside each other in a token's row, as the QKV product leaves them.
+    q = random(op.batch, op.seq, op.num_heads, op.head_dim).transpose(1, 2)
+    k = random(op.batch, op.context, op.num_kv_heads, op.head_dim).transpose(1, 2)
+    v = random(op.batch, op.context, op.num_kv_heads, op.head_dim).transpose(1, 2)
+
+    def core() -> Tensor:
+        return scaled_dot_product_attention(q, k, v, is_causal=op.causal, enable_gqa=op.num_heads != op.num_kv_heads)
+
+    if op.direction == "forward":
+        return core
+    for leaf in (q, k, v):
+        leaf.requires_grad_()
+    z = core()
+    grad = torch.randn_like(z)
+    return lambda: torch.autograd.grad(z, (q, k, v), grad, retain_graph=True)
+
+
+def _elementwise(op: Elementwise, random: Callable[..., Tensor], dtype: torch.dtype, device: torch.device) -> Call:
+    elements = op.read_bytes // dtype.itemsize // PASSES[op.kind][0]
+    width = min(ELEMENTWISE_WIDTH, elements)
+    rows = elements // width
+    x = random(rows, width)
+    match op.kind:
+        case "swiglu" | "gelu" | "swiglu_backward" | "gelu_backward":
+            return _activation(op.kind, rows, width, random)
+        case "norm":
+            weight = random(width)
+            return lambda: rms_norm(x, (width,), weight, EPSILON)
+        case "norm_backward":
+            weight = random(width).requires_grad_()
+            return _backward(lambda x: rms_norm(x, (width,), weight, EPSILON), x, weight)
+        case "rope":
+            heads = x.view(1, x.shape[0], -1, ROPE_HEAD_DIM)
+            table = rope_table(first=0, count=x.shape[0], head_dim=ROPE_HEAD_DIM, dtype=dtype, device=device)
+            return lambda: rotate(heads, table)
+        case "residual":
+            other = random(*x.shape)
+            return lambda: x + other
+        case "concat":
+            stacked = x.view(2, x.shape[0] // 2, width) if x.shape[0] > 1 else x.view(2, 1, -1)
+            return lambda: stacked.transpose(0, 1).reshape(stacked.shape[1], -1)
+        case "bias_grad":
+            return lambda: x.sum(0)
+        case "quantize":
+            return lambda: quantize(x)
+        case _:
+            assert_never(op.kind)
+
+
+def _activation(
+    kind: Literal["swiglu", "gelu", "swiglu_backward", "gelu_backward"],
+    rows: int,
+    width: int,
+    random: Callable[..., Tensor],
+) -> Call:
+    gated = kind.startswith("swiglu")
+    x, function = random(rows, 2 * width if gated else width), swiglu if gated else plain_gelu
+    return _backward(function, x) if kind.endswith("_backward") else lambda: function(x)
+
+
+def _backward(function: Callable[[Tensor], Tensor], x: Tensor, *weights: Tensor) -> Call:
+    """The backward of a function on a graph that is built before."""
+    y = function(x.requires_grad_())
+    grad = torch.randn_like(y)
+    return lambda: torch.autograd.grad(y, (x, *weights), grad, retain_graph=True)
+
+
+def collective_call(op: Collective, collectives: GroupCollectives) -> tuple[Call, Callable[[], None]]:
+    """One collective of the op's size on a buffer of its own, and what restores the buffer."""
+    mesh = collectives.mesh
+    dtype = TORCH_DTYPES[op.dtype]
+    elements = max(op.size_bytes // dtype.itemsize // mesh.size, 1) * mesh.size
+    full = torch.randn(elements, device=mesh.device, dtype=torch.float32).to(dtype)
+    shard = full[: elements // mesh.size].clone()
+    match op.kind:
+        case "all_reduce":
+            pristine = full.clone()
+            # Refilled every time: a sum over itself would double until it overflows.
+            return lambda: collectives.all_reduce(full), lambda: _refill(full, pristine)
+        case "all_gather":
+            return lambda: collectives.all_gather(shard), lambda: None
+        case "reduce_scatter":
+            return lambda: collectives.reduce_scatter(full), lambda: None
+        case "send_recv":
+            received = torch.empty_like(full)
+            return lambda: collectives.exchange(full, received)(), lambda: None
+        case _:
+            assert_never(op.kind)
+
+
+def _refill(buffer: Tensor, pristine: Tensor) -> None:
+    buffer.copy_(pristine)

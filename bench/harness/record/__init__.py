@@ -1,0 +1,1 @@
+"""Records: their lines and files, and what follows from them; loads without torch."""

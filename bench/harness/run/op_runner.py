@@ -1,0 +1,180 @@
+"""Timing single ops, with all ranks busy at the same one: what a calibration of the machine is fitted to."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Final
+
+import numpy as np
+from rich.console import Console
+
+from bench.harness.cases.ops import collective_task, compute_task
+from bench.harness.cases.sweeps import RANGES, attention_ops, collective_ops, elementwise_ops, gemm_ops
+from bench.harness.cases.variants import delayed
+from bench.harness.record.files import finished_ops
+from bench.harness.record.names import DELAYED
+from bench.harness.record.records import OpResult
+from bench.harness.run.cli import RunFlags, RunSettings, resolve_run
+from bench.harness.run.console import arrival_table, make_console, op_table, progress_bar
+from bench.harness.run.lines import now
+from bench.harness.run.runnable import require_runnable
+from bench.harness.run.session import Session, session
+from bench.harness.timing.gathered import Measured
+from bench.harness.timing.measure import Policy, measure
+from bench.harness.timing.replay import replayed
+from bench.harness.timing.task import Instruments, Task
+from bench.harness.world.faults import attempt
+from tp.errors import ConfigError
+from tp.flags import choice, parse_flags, positive_float, positive_int
+from tp.layers.collectives import GroupCollectives
+from tp.layers.mesh import split_world
+from tp.plan.ops import Collective, Op
+from tp.probe import native_dtypes
+from tp.suite import defaults
+from tp.units import DTYPES, Dtype, activation_dtype
+
+# Ops that take turns, so that each finds the caches as another one left them.
+TURN: Final = 8
+# Most rounds an op gets. A fit over many shapes gains more from further shapes than from tighter ones; collectives
+# are few and vary more.
+COMPUTE_ROUNDS: Final = 12
+COLLECTIVE_ROUNDS: Final = 40
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OpFlags(RunFlags):
+    """How many sizes to measure."""
+
+    shapes: str = "40"
+    """Matrix shapes, each in three layouts; half as many attention cores, a quarter as many elementwise sizes."""
+
+
+def measure_compute() -> None:
+    """`bench/gemm.py`: matrix products, attention cores and elementwise passes."""
+    flags = parse_flags(OpFlags, prog="bench/gemm.py", description="Measure the compute ops that a calibration needs.")
+    run = resolve_run(flags, name="gemm")
+    dtype = _dtype(flags, run)
+    shapes, ranges = positive_int(flags.shapes, flag="--shapes"), RANGES[run.device]
+    if shapes < 8:
+        raise ConfigError(f"--shapes {shapes}: too few to fit anything; use at least 8")
+    require_runnable((), (), dtype, device=run.device, dry_run=False)
+    activations = activation_dtype(dtype)
+    ops: list[Op] = [
+        *gemm_ops(ranges, dtype, count=shapes),
+        *attention_ops(ranges, activations, count=max(shapes // 2, 8)),
+        *elementwise_ops(ranges, activations, count=max(shapes // 4, 8), quantizes=dtype == "fp8"),
+    ]
+    _run([(1, ops)], run, seconds=flags.seconds, title="compute")
+
+
+def measure_collectives() -> None:
+    """`bench/collectives.py`: every collective over sizes that double, for every degree that divides the world."""
+    flags = parse_flags(
+        RunFlags, prog="bench/collectives.py", description="Measure all-reduce, all-gather, reduce-scatter, send/recv."
+    )
+    run = resolve_run(flags, name="collectives")
+    dtype = activation_dtype(_dtype(flags, run))
+    world, backend = run.launch.world, run.backend
+    if world == 1:
+        raise ConfigError("bench/collectives.py: one rank says nothing to itself; use torchrun --nproc-per-node 2")
+    degrees = [n for n in range(2, world + 1) if world % n == 0]
+    sweeps = [(n, list[Op](collective_ops(RANGES[run.device], dtype, num_ranks=n, backend=backend))) for n in degrees]
+    _run(sweeps, run, seconds=flags.seconds, title="collectives")
+
+
+def _dtype(flags: RunFlags, run: RunSettings) -> Dtype:
+    if flags.dtype:
+        return choice(flags.dtype, DTYPES, flag="--dtype")
+    return defaults(run.device, native_dtypes()).dtype
+
+
+def _run(sweeps: Sequence[tuple[int, list[Op]]], run: RunSettings, *, seconds: str, title: str) -> None:
+    """Measure the ops of every degree in turn; each is recorded as soon as its turn is over."""
+    budget_s = positive_float(seconds or "45", flag="--seconds")
+    leads = run.launch.leads
+    console = make_console(leads=leads)
+    finished = finished_ops(run.out, world=run.launch.world) if run.resume and leads else frozenset()
+    with session(run, console) as opened:
+        finished = opened.ranks.gather_objects(finished)[0]
+        todo = [(size, [op for op in ops if op not in finished]) for size, ops in sweeps]
+        num_ops = sum(len(ops) for _, ops in todo)
+        console.print(f"{num_ops} ops, {len(finished)} of them finished before; records: {run.out}", markup=False)
+        results: list[OpResult] = []
+        with progress_bar(console) as bar:
+            task = bar.add_task(f"measuring {title}", total=num_ops)
+            for size, ops in todo:
+                mesh = split_world(size, device=opened.device, timeout_s=run.timeout_s)
+                for turn in _turns(ops):
+                    share_s = budget_s * len(turn) / num_ops
+                    for result in _measure_turn(turn, GroupCollectives(mesh), share_s, session=opened, run=run):
+                        results.append(result)
+                        bar.advance(task)
+    _show(console, results)
+    if opened.header.oversubscribed is not None:
+        console.print(f"times are not comparable: {opened.header.oversubscribed}")
+    console.print(f"records: {run.out}; calibrate: python -m analysis calibrate {run.out} ... --out FILE", markup=False)
+
+
+def _turns(ops: Sequence[Op]) -> Iterator[Sequence[Op]]:
+    """Ops far apart in the list share a turn, so that large and small ones alternate."""
+    num_turns = -(-len(ops) // TURN)
+    for first in range(num_turns):
+        yield ops[first::num_turns]
+
+
+def _measure_turn(
+    ops: Sequence[Op], collectives: GroupCollectives, seconds: float, *, session: Session, run: RunSettings
+) -> list[OpResult]:
+    """Time the ops in turns and record them; an op that cannot run here fails its turn, and the run goes on."""
+    priced = [
+        {theory.name: price for theory in run.theories() if (price := theory.price(op)) is not None} for op in ops
+    ]
+    instruments = session.instruments
+    instruments.guard.at(_name(ops[0]), "timing")
+    measured = attempt(instruments.ranks, "timing", lambda: _measure(ops, collectives, seconds, instruments, run))
+    if isinstance(measured, str):
+        session.console.print(f"{', '.join(map(_name, ops))}: failed, {measured}", markup=False)
+        return []
+    session.writer.append(measured.telemetry(written=now(), keys=[_name(op) for op in ops]))
+    results = [
+        OpResult(
+            written=now(),
+            op=op,
+            estimates=estimates,
+            samples=replace(measured.samples[str(number)], task=op.op),
+            delayed=measured.samples.get(f"{DELAYED}{number}"),
+            marks=measured.marks,
+        )
+        for number, (op, estimates) in enumerate(zip(ops, priced, strict=True))
+    ]
+    for result in results:
+        session.writer.append(result)
+    return results
+
+
+def _measure(
+    ops: Sequence[Op], collectives: GroupCollectives, seconds: float, instruments: Instruments, run: RunSettings
+) -> Measured:
+    tasks: list[Task] = []
+    for number, op in enumerate(ops):
+        if isinstance(op, Collective):
+            task = collective_task(op, collectives, name=str(number))
+            late = [delayed(task, run.method.delay_of(instruments.ranks.rank))]
+        else:
+            task, late = compute_task(op, collectives.mesh.device, name=str(number)), []
+        tasks += [replayed(task) if run.method.graph else task, *(late if run.method.delayed_rank is not None else [])]
+    rounds = COLLECTIVE_ROUNDS if isinstance(ops[0], Collective) else COMPUTE_ROUNDS
+    return measure(tasks, instruments=instruments, policy=Policy(max_seconds=seconds, max_rounds=rounds))
+
+
+def _name(op: Op) -> str:
+    """The op in a message."""
+    return f"{op.part} {op.op}"
+
+
+def _show(console: Console, results: Sequence[OpResult]) -> None:
+    results = sorted(results, key=lambda result: (result.op.op, result.op.part))
+    medians = [float(np.median(np.array(result.samples.times_s).max(axis=1))) for result in results]
+    console.print(op_table([(result.op, median) for result, median in zip(results, medians, strict=True)]))
+    sent = [result for result in results if isinstance(result.op, Collective)]
+    if sent:
+        console.print(arrival_table(sent, world=len(sent[0].samples.times_s[0])))

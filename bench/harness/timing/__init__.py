@@ -1,0 +1,1 @@
+"""Timing: clocks, rounds, samples, and what runs beside."""

@@ -1,0 +1,109 @@
+"""Who this process is among those that torchrun started, and the process group they form."""
+
+import ctypes
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Final, Literal
+
+import torch
+import torch.distributed as dist
+from torch.distributed.distributed_c10d import PrefixStore, Store
+from torch.distributed.rendezvous import rendezvous
+
+from bench.harness.world.ranks import LoneRank, Ranks, WorldRanks
+from tp.errors import MeasurementError
+from tp.plan.ops import Backend
+
+# Of glibc's malloc.h.
+_M_TRIM_THRESHOLD: Final = -1
+_M_MMAP_THRESHOLD: Final = -3
+_MAX_INT: Final = 2**31 - 1
+
+DeviceKind = Literal["cpu", "cuda"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Launch:
+    """This process's place in the run, as torchrun tells it."""
+
+    rank: int
+    world: int
+    local_rank: int
+    local_world: int
+
+    @property
+    def leads(self) -> bool:
+        """Whether this is the rank that speaks to the user and writes the records."""
+        return self.rank == 0
+
+    @property
+    def num_nodes(self) -> int:
+        return self.world // self.local_world
+
+
+def read_launch(environ: Mapping[str, str] = os.environ) -> Launch:
+    """The place that torchrun's environment variables give; without them, a world of one."""
+    world = int(environ.get("WORLD_SIZE", "1"))
+    return Launch(
+        rank=int(environ.get("RANK", "0")),
+        world=world,
+        local_rank=int(environ.get("LOCAL_RANK", "0")),
+        local_world=int(environ.get("LOCAL_WORLD_SIZE", str(world))),
+    )
+
+
+def backend_of(kind: DeviceKind) -> Backend:
+    return "nccl" if kind == "cuda" else "gloo"
+
+
+def pick_device(kind: DeviceKind, launch: Launch) -> torch.device:
+    """This rank's device: its own GPU, or one compute thread of the CPU."""
+    if kind == "cpu":
+        # One thread a rank, so that a rank stands for one device whatever the size of the world.
+        torch.set_num_threads(1)
+        _keep_freed_memory()
+        return torch.device("cpu")
+    count = torch.cuda.device_count()
+    if launch.local_rank >= count:
+        raise MeasurementError(
+            f"--nproc-per-node {launch.local_world}: rank {launch.rank} has no GPU of its own, there are {count}; "
+            f"start at most {count} ranks a node"
+        )
+    device = torch.device("cuda", launch.local_rank)
+    torch.cuda.set_device(device)
+    return device
+
+
+def _keep_freed_memory() -> None:
+    """Let malloc reuse large blocks, as torch's allocator on GPUs does.
+
+    glibc hands blocks above 32 MiB back to the kernel at once; the next pass then pays a page fault for every 4 KiB,
+    which doubled the time of a weight gradient. Other C libraries are left as they are.
+    """
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+    if mallopt is not None:
+        mallopt(_M_MMAP_THRESHOLD, _MAX_INT)
+        mallopt(_M_TRIM_THRESHOLD, _MAX_INT)
+
+
+@contextmanager
+def joined(launch: Launch, kind: DeviceKind, *, timeout_s: float) -> Iterator[tuple[Ranks, Store | None]]:
+    """The ranks, joined for as long as the context lasts, and the store by which they met, which torchrun keeps.
+
+    A collective that hangs ends after `timeout_s`. After a failure the group is left as it is: to end it in good order
+    would wait for whoever failed.
+    """
+    if launch.world == 1:
+        yield LoneRank(), None
+        return
+    timeout = timedelta(seconds=timeout_s)
+    store, rank, world = next(rendezvous("env://", timeout=timeout))
+    # NCCL's own watchdog would end the process without a word of where it was; ours comes first.
+    backend, patience = ("cpu:gloo,cuda:nccl", 1.5) if kind == "cuda" else ("gloo", 1.0)
+    groups = PrefixStore("groups", store)
+    dist.init_process_group(backend, store=groups, rank=rank, world_size=world, timeout=timeout * patience)
+    yield WorldRanks(timeout_s=timeout_s), PrefixStore("faults", store)
+    dist.destroy_process_group()

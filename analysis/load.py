@@ -12,9 +12,11 @@ from numpy.typing import NDArray
 from bench.harness.record.files import RecordFile, read_record
 from bench.harness.record.records import (
     AnyLine,
+    BlockMark,
     CaseResult,
     Drift,
     End,
+    FailedOp,
     Header,
     OpResult,
     Planned,
@@ -50,6 +52,15 @@ class Case:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class State:
+    """The machine while a group of cases or ops took turns."""
+
+    telemetry: Telemetry
+    marks: tuple[BlockMark, ...]
+    """Those of the group, each once."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Run:
     """One record file."""
 
@@ -60,7 +71,8 @@ class Run:
     ops: tuple[OpResult, ...]
     unfinished: tuple[str, ...]
     """Keys of cases that were planned and never ended."""
-    telemetry: tuple[Telemetry, ...] = ()
+    failed_ops: tuple[FailedOp, ...] = ()
+    states: tuple[State, ...] = ()
     drifts: tuple[Drift, ...] = ()
     ends: tuple[End, ...] = ()
     problems: tuple[str, ...] = ()
@@ -84,6 +96,8 @@ def load_run(path: Path) -> Run:
     problems += [f"{path}: an op, {line.op.op} of {line.written}, {why}; left out" for line, why in ops if why]
     drifts = [(line, _samples_fault(line.before, line.after)) for line in _lines(record, Drift)]
     problems += [f"{path}: the drift of {line.written} {why}; left out" for line, why in drifts if why]
+    states = [(state, _telemetry_fault(state.telemetry)) for run in record.runs for state in _states(run.lines)]
+    problems += [f"{path}: the state of {state.telemetry.written} {why}; left out" for state, why in states if why]
     unfinished = tuple(dict.fromkeys(line.key for line in _lines(record, Planned) if line.key not in cases))
     return Run(
         path=path,
@@ -91,7 +105,8 @@ def load_run(path: Path) -> Run:
         cases=tuple(cases.values()),
         ops=tuple(line for line, why in ops if why is None),
         unfinished=unfinished,
-        telemetry=tuple(_lines(record, Telemetry)),
+        failed_ops=tuple(_lines(record, FailedOp)),
+        states=tuple(state for state, why in states if why is None),
         drifts=tuple(line for line, why in drifts if why is None),
         ends=tuple(_lines(record, End)),
         problems=(*problems, *_without_end(path, record, unfinished)),
@@ -100,6 +115,26 @@ def load_run(path: Path) -> Run:
 
 def _lines(record: RecordFile, kind: type[L]) -> Iterator[L]:
     return (line for run in record.runs for line in run.lines if isinstance(line, kind))
+
+
+def _states(lines: Sequence[AnyLine]) -> Iterator[State]:
+    """A group's results follow its telemetry; all of them have the group's marks."""
+    places = [place for place, line in enumerate(lines) if isinstance(line, Telemetry)]
+    for place, end in zip(places, [*places[1:], len(lines)], strict=True):
+        telemetry = lines[place]
+        assert isinstance(telemetry, Telemetry)
+        marks = (
+            mark
+            for line in lines[place:end]
+            if isinstance(line, OpResult) or (isinstance(line, CaseResult) and line.key in telemetry.keys)
+            for mark in line.marks
+        )
+        yield State(telemetry=telemetry, marks=tuple(dict.fromkeys(marks)))
+
+
+def _telemetry_fault(telemetry: Telemetry) -> str | None:
+    ranks = {len(moment.ranks) for moment in telemetry.moments}
+    return "does not have the same ranks at every moment" if len(ranks) > 1 else None
 
 
 def _without_end(path: Path, record: RecordFile, unfinished: Sequence[str]) -> Iterator[str]:
@@ -119,7 +154,8 @@ def _case_fault(planned: Planned, result: CaseResult) -> str | None:
         return f"is planned as another one, {planned.case.key}"
     if any(isinstance(op, Collective) and op.num_ranks < 1 for op in planned.ops):
         return "has a collective of no ranks"
-    grouped = any(part.part in COLLECTIVE_KINDS for sample in result.samples for part in sample.parts)
+    timed = [part.part in COLLECTIVE_KINDS for sample in result.samples for part in sample.parts]
+    grouped = any(timed) or any(sample.starts_s for sample in result.samples)
     ranks = {len(row) for sample in result.samples for row in sample.times_s}
     if grouped and (result.groups < 1 or any(number % result.groups for number in ranks)):
         return f"has ranks that do not split into its {result.groups} groups"
@@ -129,15 +165,18 @@ def _case_fault(planned: Planned, result: CaseResult) -> str | None:
 def _op_fault(line: OpResult) -> str | None:
     if isinstance(line.op, Collective) and line.op.num_ranks < 1:
         return "is a collective of no ranks"
-    return _samples_fault(line.samples)
+    if isinstance(line.op, Collective) and len(line.samples.times_s[:1]) and len(line.samples.times_s[0]) % line.op.num_ranks:
+        return f"has ranks that do not split into groups of {line.op.num_ranks}"
+    return _samples_fault(line.samples, *([] if line.delayed is None else [line.delayed]))
 
 
 def _samples_fault(*several: Samples) -> str | None:
     """Why the times are no table of iterations and ranks."""
     for samples in several:
         tables = [samples.times_s, *(part.times_s for part in samples.parts)]
-        ranks = {len(row) for table in tables for row in table}
-        if len(ranks) != 1 or 0 in ranks or any(len(table) != len(samples.times_s) for table in tables):
+        begun = [table for table in (samples.starts_s, *(part.arrivals_s for part in samples.parts)) if table]
+        ranks = {len(row) for table in (*tables, *begun) for row in table}
+        if len(ranks) != 1 or 0 in ranks or any(len(table) != len(samples.times_s) for table in (*tables, *begun)):
             return f"has times of {samples.task} that are not one for every iteration and rank"
         if any(time_s < 0 for table in tables for row in table for time_s in row):
             return f"has times of {samples.task} below zero"

@@ -5,14 +5,16 @@ A case without a speed (failed, skipped, or wrong against the oracle) has none i
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
-from math import inf, isnan
+from math import isnan
 from typing import Any, Final
 
 import pandas as pd
 
 from analysis.load import Case, Run
+from bench.harness.record.interference import over_ranks
+from bench.harness.record.names import FULL
 from bench.harness.record.parts import COLUMNS, WHOLES, part_rows
-from bench.harness.record.records import CaseResult, CheckResult
+from bench.harness.record.records import CaseResult
 from tp.cost.theory import TheoryName
 from tp.plan.ops import PARTS
 
@@ -32,6 +34,9 @@ EXTRA: Final = (
     "groups",
     "signed_error",
     "unpriced",
+    "fastest_rank_s",
+    "fastest_rank_low_s",
+    "fastest_rank_high_s",
 )
 ERROR_COLUMNS: Final = (
     "theory",
@@ -54,6 +59,10 @@ SCALING_COLUMNS: Final = (
     "measured_total_s",
     "measured_total_low_s",
     "measured_total_high_s",
+    "measured_total_fastest_rank_s",
+    "measured_total_fastest_rank_low_s",
+    "measured_total_fastest_rank_high_s",
+    "samples",
     "measured_compute_s",
     "measured_communication_s",
     "measured_speedup_over_tp1",
@@ -73,20 +82,9 @@ SCALING_COLUMNS: Final = (
     "record",
     "case",
 )
-CHECK_COLUMNS: Final = (
-    "record",
-    "case",
-    "tensors",
-    "passed",
-    "worst_tensor",
-    "figure",
-    "value",
-    "limit",
-    "value_over_limit",
-)
-UNMEASURED_COLUMNS: Final = ("record", "case", "status", "reason")
 
-# Columns of figures that may be missing, beside those in seconds.
+# How columns of figures that may be missing end, and the others of them.
+_UNITS: Final = ("_s", "_tp1", "_efficiency", "_share", "_ratio", "_change", "_slowdown", "_percent", "_w", "_mhz", "_c")
 _FLOATS: Final = ("signed_error", "inside_interval", "value", "limit", "total_over_shortest")
 # Whole numbers that may be missing.
 _COUNTS: Final = ("_predicted_bytes", "_observed_bytes")
@@ -97,7 +95,7 @@ Row = dict[str, Any]
 def frame_of(rows: Sequence[Row], columns: Sequence[str]) -> pd.DataFrame:
     """The rows as a frame whose figures are floats, NaN where there is none, even if there is none at all."""
     frame = pd.DataFrame(rows, columns=list(columns))
-    figures = [name for name in columns if name.endswith(("_s", "_tp1", "_efficiency")) or name in _FLOATS]
+    figures = [name for name in columns if name.endswith(_UNITS) or name in _FLOATS]
     counts = [name for name in columns if name.endswith(_COUNTS)]
     return frame.astype(dict.fromkeys(figures, "float64") | dict.fromkeys(counts, "Int64"))
 
@@ -131,7 +129,21 @@ def _part_rows(record: str, case: Case, theory: TheoryName | None) -> Iterator[R
             "groups": case.result.groups,
             "signed_error": None if quotient is None else quotient - 1,
             "unpriced": ", ".join(missing),
+            **(_fastest_rank(case.result) if row.part == "total" and status == "ok" and not derived else {}),
         }
+
+
+def _fastest_rank(result: CaseResult) -> Row:
+    """The full pass on the rank that was the first of each iteration."""
+    full = next((each for each in result.samples if each.task == FULL), None)
+    if full is None:
+        return {}
+    fastest = over_ranks(full).fastest
+    return {
+        "fastest_rank_s": fastest.median_s,
+        "fastest_rank_low_s": fastest.low_s,
+        "fastest_rank_high_s": fastest.high_s,
+    }
 
 
 def status_of(result: CaseResult) -> str:
@@ -219,6 +231,8 @@ def _scaling_row(rows: Sequence[Mapping[Any, Any]]) -> Row:
     for side in ("low", "high"):
         row[f"measured_total_{side}_s"] = number(total[f"{side}_s"])
         row[f"estimate_total_{side}_s"] = number(total[f"estimate_{side}_s"])
+    for end in ("", "_low", "_high"):
+        row[f"measured_total_fastest_rank{end}_s"] = number(total[f"fastest_rank{end}_s"])
     return row | {"series": ""}
 
 
@@ -249,59 +263,6 @@ def _compare_with_tp1(row: Row, bases: Sequence[Row]) -> None:
 def appearance(values: Iterable[Any]) -> dict[Any, int]:
     """The rank of each value by where it comes first."""
     return {value: rank for rank, value in enumerate(dict.fromkeys(values))}
-
-
-def checks_frame(runs: Sequence[Run]) -> pd.DataFrame:
-    """One row a checked case: of all its tensors' errors and gains the one nearest to its limit, or furthest over."""
-    rows = [
-        {"record": str(run.path), "case": case.result.key, "tensors": len(case.result.checks)} | _worst(case.result)
-        for run in runs
-        for case in run.cases
-        if case.result.checks
-    ]
-    return frame_of(rows, CHECK_COLUMNS)
-
-
-def _worst(result: CaseResult) -> Row:
-    figures = [figure for check in result.checks for figure in _figures(check)]
-    worst = max(figures, key=lambda row: row["value_over_limit"])
-    return worst | {"tensors": len(result.checks), "passed": all(check.passed for check in result.checks)}
-
-
-def _figures(check: CheckResult) -> Iterator[Row]:
-    """The error and the gain of a tensor over their limits; what is not a number is infinitely far over."""
-    for figure, value, limit in (
-        ("error", check.error, check.error_limit),
-        ("gain", check.gain, check.gain_limit),
-    ):
-        over = inf if value is None or limit <= 0 else abs(value) / limit
-        yield {
-            "worst_tensor": check.tensor,
-            "figure": figure,
-            "value": value,
-            "limit": limit,
-            "value_over_limit": over,
-        }
-
-
-def unmeasured_frame(runs: Sequence[Run]) -> pd.DataFrame:
-    """The cases without a speed and why: failed and skipped ones, and those that were planned and never ended."""
-    rows = []
-    for run in runs:
-        for case in run.cases:
-            status = status_of(case.result)
-            if status != "ok":
-                reason = case.result.reason or _wrong(case.result)
-                rows.append({"record": str(run.path), "case": case.result.key, "status": status, "reason": reason})
-        for key in run.unfinished:
-            reason = "the run ended before the case did"
-            rows.append({"record": str(run.path), "case": key, "status": "unfinished", "reason": reason})
-    return frame_of(rows, UNMEASURED_COLUMNS)
-
-
-def _wrong(result: CaseResult) -> str:
-    names = [check.tensor for check in result.checks if not check.passed]
-    return f"wrong against the oracle: {', '.join(names)}" if names else "no reason was recorded"
 
 
 def number(value: Any) -> float | None:

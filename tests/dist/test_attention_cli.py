@@ -7,14 +7,16 @@ import pytest
 
 from analysis.load import load_run
 from analysis.tables import parts_frame
-from bench.harness.record.records import CaseResult, Header, Planned, read_lines
+from bench.harness.record.files import read_lines
+from bench.harness.record.records import CaseResult, Drift, End, Header, Planned, Telemetry
 
 pytestmark = pytest.mark.dist
 
 ON_CPU = ("columns", "allreduce", "sequence", "overlap", "dtensor")
 # Degrees, strategies, phases.
 NUM_CASES = 2 * 5 * 2
-VARIANTS = {"compute", "communication", "serial", "full", "parts"}
+SENDING = {"communication", "contended compute", "contended communication"}
+VARIANTS = {"compute", "serial", "full", "parts", *SENDING}
 
 
 @pytest.fixture(scope="module")
@@ -33,7 +35,7 @@ def test_default_run_measures_every_degree_strategy_and_variant(two_ranks):
     assert cases == {(tp, strategy, phase) for tp in (1, 2) for strategy in ON_CPU for phase in ("prefill", "train")}
     for case in run.cases:
         assert case.result.status == "ok"
-        wanted = VARIANTS - ({"communication"} if case.planned.case.tp == 1 else set())
+        wanted = VARIANTS - (SENDING if case.planned.case.tp == 1 else set())
         wanted -= {"serial"} if case.planned.case.strategy == "dtensor" else set()
         assert {sample.task for sample in case.result.samples} == wanted
         assert all(check.passed for check in case.result.checks)
@@ -66,7 +68,8 @@ def test_every_estimate_is_on_disk_before_the_first_sample(two_ranks):
     assert isinstance(lines[0], Header)
     kinds = [type(line) for line in lines[1:]]
     assert set(kinds[:NUM_CASES]) == {Planned}
-    assert set(kinds[NUM_CASES:]) == {CaseResult}
+    assert set(kinds[NUM_CASES:-2]) == {CaseResult, Telemetry}
+    assert kinds[-2:] == [Drift, End]
     planned = {line.key: line for line in lines if isinstance(line, Planned)}
     for line in lines:
         if isinstance(line, CaseResult):
@@ -99,16 +102,20 @@ def test_resume_measures_only_what_is_missing(two_ranks, tiny, torchrun, tmp_pat
     _, full = two_ranks
     out = tmp_path / "cut.jsonl"
     lines = full.read_text().splitlines(keepends=True)
-    # The last finished case is lost, and the file ends in the middle of a line.
-    out.write_text("".join(lines[:-1]) + lines[-1][:100])
+    # What came after the last finished case is lost, and the file ends in the middle of that case's line.
+    (*_, last) = (number for number, line in enumerate(lines) if '"line":"case"' in line)
+    torn = lines[last][:100]
+    lines = lines[: last + 1]
+    out.write_text("".join(lines[:-1]) + torn)
     flags = ("--model", str(tiny), "--seq", "32", "--seconds", "0.2", "--out", str(out), "--resume")
     done = torchrun(2, "bench/attention.py", *flags)
     assert done.returncode == 0, done.stderr[-4000:]
     assert out.read_text().startswith("".join(lines[:-1]))
     after = [json.loads(line) for line in out.read_text().splitlines()][len(lines) - 1 :]
-    assert [line["line"] for line in after] == ["header", "planned", "case"]
+    assert [line["line"] for line in after] == ["header", "planned", "telemetry", "case", "drift", "end"]
     assert len(load_run(out).cases) == NUM_CASES
-    assert out.with_name("cut.jsonl.torn").read_text() == lines[-1][:100]
+    assert out.with_name("cut.jsonl.torn").read_text() == torn
+    assert "torn" in done.stdout
 
 
 def test_four_ranks_on_fewer_cores_are_not_comparable(tiny, torchrun, tmp_path):
@@ -144,3 +151,49 @@ def test_samples_of_the_variants_interleave(two_ranks):
     for group in groups:
         assert {result.key.split("/")[3] for result in group} == set(ON_CPU)
     assert all(before[0].written <= after[0].written for before, after in pairwise(groups))
+
+
+def test_the_state_of_the_machine_is_read_on_every_rank(two_ranks):
+    _, out = two_ranks
+    run = load_run(out)
+    keys = {key for telemetry in run.telemetry for key in telemetry.keys}
+    assert keys == {case.result.key for case in run.cases}
+    for telemetry in run.telemetry:
+        assert telemetry.moments[0].rounds == 0
+        assert len(telemetry.moments) >= 2
+        for moment in telemetry.moments:
+            assert len(moment.ranks) == 2
+            for reading in moment.ranks:
+                assert reading.values["process_cpu_s"] > 0
+                # Known or not, with the reason; never both, never neither.
+                assert not set(reading.values) & set(reading.unread)
+                assert all(reading.unread.values())
+        assert telemetry.clock_offsets_s == telemetry.clock_uncertainty_s == (0.0, 0.0)
+    timed = len(run.cases[0].result.samples[0].times_s)
+    assert run.telemetry[0].moments[-1].rounds == timed
+
+
+def test_starts_and_arrivals_are_on_one_clock(two_ranks):
+    _, out = two_ranks
+    for case in load_run(out).cases:
+        for sample in case.result.samples:
+            assert len(sample.starts_s) == len(sample.times_s)
+            assert all(min(row) == 0 for row in sample.starts_s)
+            for part in sample.parts:
+                sends = part.part in ("all_reduce", "all_gather", "reduce_scatter", "send_recv")
+                assert bool(part.arrivals_s) == sends
+
+
+def test_counters_of_the_loopback_device_agree_with_the_plan(two_ranks):
+    stdout, out = two_ranks
+    seen = [case.result.traffic for case in load_run(out).cases if case.result.traffic is not None]
+    assert len(seen) == NUM_CASES // 2
+    for traffic in seen:
+        (host,) = traffic.hosts
+        passed = traffic.passes * host.num_ranks
+        assert traffic.planned_bytes > 0
+        # Headers, acknowledgements, two barriers, and whatever else the host sends.
+        assert traffic.planned_bytes <= host.sent_bytes["lo"] / passed < 2 * traffic.planned_bytes + 100_000
+    assert "on the wire" in stdout
+    assert "contention: compute" in stdout
+    assert "drift: " in stdout

@@ -69,4 +69,4 @@ def test_one_rank_has_nobody_to_talk_to(python, tmp_path):
 def test_records_are_json_lines(records):
     for path in records:
         for line in path.read_text().splitlines():
-            assert json.loads(line)["line"] in ("header", "op")
+            assert json.loads(line)["line"] in ("header", "op", "telemetry", "drift", "end")

@@ -6,7 +6,8 @@ Lines, by `line`:
   telemetry  when what was timed together ends: the machine's state on every rank, from block to block of samples
   case       when a case ends: samples of all ranks, checks, status
   op         when one op of `bench/gemm.py` or `bench/collectives.py` ends: the op and its samples
-  drift      at the end: the first case once more
+  failed_op  when one could not be timed: why
+  drift      at the end: the first case or op once more
   end        how the run ended; a run without it died
 
 Schema history
@@ -103,7 +104,7 @@ class HostTraffic:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Traffic:
-    """Bytes that counters saw around a block of passes, and what the plan says of them."""
+    """Bytes that counters saw around a block of passes, the least of several, and what the plan says of them."""
 
     passes: int
     planned_bytes: int
@@ -241,11 +242,23 @@ class OpResult:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 @with_config(STRICT)
+class FailedOp:
+    """An op that could not be timed here."""
+
+    line: Literal["failed_op"] = "failed_op"
+    written: str
+    op: AnyOp
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+@with_config(STRICT)
 class Drift:
-    """The first case's full pass, timed once more when all was done."""
+    """The first case's full pass, or the first op, timed once more when all was done."""
 
     line: Literal["drift"] = "drift"
     key: str
+    """Of the case; of an op its part and kind."""
     written: str
     before: Samples
     after: Samples
@@ -262,5 +275,5 @@ class End:
     reason: str | None
 
 
-AnyLine = Header | Planned | Telemetry | CaseResult | OpResult | Drift | End
+AnyLine = Header | Planned | Telemetry | CaseResult | OpResult | FailedOp | Drift | End
 Line = Annotated[AnyLine, Field(discriminator="line")]

@@ -12,18 +12,20 @@ from bench.harness.cases.sweeps import RANGES, attention_ops, collective_ops, el
 from bench.harness.cases.variants import delayed
 from bench.harness.record.files import finished_ops
 from bench.harness.record.names import DELAYED
-from bench.harness.record.records import OpResult
+from bench.harness.record.records import FailedOp, OpResult
 from bench.harness.run.cli import RunFlags, RunSettings, resolve_run
 from bench.harness.run.console import arrival_table, make_console, op_table, progress_bar
+from bench.harness.run.drift import drift_line, drift_sentence, measure_again
 from bench.harness.run.lines import now
 from bench.harness.run.runnable import require_runnable
 from bench.harness.run.session import Session, session
 from bench.harness.timing.gathered import Measured
 from bench.harness.timing.measure import Policy, measure
+from bench.harness.timing.method import Method
 from bench.harness.timing.replay import replayed
 from bench.harness.timing.task import Instruments, Task
 from bench.harness.world.faults import attempt
-from tp.errors import ConfigError
+from tp.errors import ConfigError, MeasurementError
 from tp.flags import choice, parse_flags, positive_float, positive_int
 from tp.layers.collectives import GroupCollectives
 from tp.layers.mesh import split_world
@@ -38,6 +40,8 @@ TURN: Final = 8
 # are few and vary more.
 COMPUTE_ROUNDS: Final = 12
 COLLECTIVE_ROUNDS: Final = 40
+# Of the budget, for the first op once more.
+DRIFT_SHARE: Final = 0.05
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -98,7 +102,7 @@ def _run(sweeps: Sequence[tuple[int, list[Op]]], run: RunSettings, *, seconds: s
         todo = [(size, [op for op in ops if op not in finished]) for size, ops in sweeps]
         num_ops = sum(len(ops) for _, ops in todo)
         console.print(f"{num_ops} ops, {len(finished)} of them finished before; records: {run.out}", markup=False)
-        results: list[OpResult] = []
+        results: list[OpResult | FailedOp] = []
         with progress_bar(console) as bar:
             task = bar.add_task(f"measuring {title}", total=num_ops)
             for size, ops in todo:
@@ -106,12 +110,18 @@ def _run(sweeps: Sequence[tuple[int, list[Op]]], run: RunSettings, *, seconds: s
                 for turn in _turns(ops):
                     share_s = budget_s * len(turn) / num_ops
                     for result in _measure_turn(turn, GroupCollectives(mesh), share_s, session=opened, run=run):
+                        opened.writer.append(result)
                         results.append(result)
                         bar.advance(task)
-    _show(console, results)
+        timed = [result for result in results if isinstance(result, OpResult)]
+        _repeat_first(timed, run, opened, seconds=budget_s * DRIFT_SHARE)
+    _show(console, timed)
     if opened.header.oversubscribed is not None:
         console.print(f"times are not comparable: {opened.header.oversubscribed}")
     console.print(f"records: {run.out}; calibrate: python -m analysis calibrate {run.out} ... --out FILE", markup=False)
+    failed = [result for result in results if isinstance(result, FailedOp)]
+    if failed:
+        raise MeasurementError(f"{_name(failed[0].op)}: {failed[0].reason} ({len(failed)} failed); see {run.out}")
 
 
 def _turns(ops: Sequence[Op]) -> Iterator[Sequence[Op]]:
@@ -123,8 +133,8 @@ def _turns(ops: Sequence[Op]) -> Iterator[Sequence[Op]]:
 
 def _measure_turn(
     ops: Sequence[Op], collectives: GroupCollectives, seconds: float, *, session: Session, run: RunSettings
-) -> list[OpResult]:
-    """Time the ops in turns and record them; an op that cannot run here fails its turn, and the run goes on."""
+) -> Sequence[OpResult | FailedOp]:
+    """Time the ops in turns; one that cannot run here fails its turn, and the run goes on."""
     priced = [
         {theory.name: price for theory in run.theories() if (price := theory.price(op)) is not None} for op in ops
     ]
@@ -132,10 +142,9 @@ def _measure_turn(
     instruments.guard.at(_name(ops[0]), "timing")
     measured = attempt(instruments.ranks, "timing", lambda: _measure(ops, collectives, seconds, instruments, run))
     if isinstance(measured, str):
-        session.console.print(f"{', '.join(map(_name, ops))}: failed, {measured}", markup=False)
-        return []
+        return [FailedOp(written=now(), op=op, reason=measured) for op in ops]
     session.writer.append(measured.telemetry(written=now(), keys=[_name(op) for op in ops]))
-    results = [
+    return [
         OpResult(
             written=now(),
             op=op,
@@ -146,24 +155,47 @@ def _measure_turn(
         )
         for number, (op, estimates) in enumerate(zip(ops, priced, strict=True))
     ]
-    for result in results:
-        session.writer.append(result)
-    return results
 
 
 def _measure(
     ops: Sequence[Op], collectives: GroupCollectives, seconds: float, instruments: Instruments, run: RunSettings
 ) -> Measured:
+    tasks = _tasks(ops, collectives, instruments, run.method)
+    rounds = COLLECTIVE_ROUNDS if isinstance(ops[0], Collective) else COMPUTE_ROUNDS
+    return measure(tasks, instruments=instruments, policy=Policy(max_seconds=seconds, max_rounds=rounds))
+
+
+def _tasks(ops: Sequence[Op], collectives: GroupCollectives, instruments: Instruments, method: Method) -> list[Task]:
+    """One task an op, named by its number; collectives once more with a rank late, where one is to be."""
     tasks: list[Task] = []
     for number, op in enumerate(ops):
         if isinstance(op, Collective):
             task = collective_task(op, collectives, name=str(number))
-            late = [delayed(task, run.method.delay_of(instruments.ranks.rank))]
         else:
-            task, late = compute_task(op, collectives.mesh.device, name=str(number)), []
-        tasks += [replayed(task) if run.method.graph else task, *(late if run.method.delayed_rank is not None else [])]
-    rounds = COLLECTIVE_ROUNDS if isinstance(ops[0], Collective) else COMPUTE_ROUNDS
-    return measure(tasks, instruments=instruments, policy=Policy(max_seconds=seconds, max_rounds=rounds))
+            task = compute_task(op, collectives.mesh.device, name=str(number))
+        tasks.append(replayed(task) if method.graph else task)
+        if isinstance(op, Collective) and method.delayed_rank is not None:
+            tasks.append(delayed(task, method.delay_of(instruments.ranks.rank)))
+    return tasks
+
+
+def _repeat_first(results: Sequence[OpResult], run: RunSettings, session: Session, *, seconds: float) -> None:
+    """Time the first op once more, so that the record tells how far the machine drifted meanwhile."""
+    if not results:
+        return
+    op, instruments = results[0].op, session.instruments
+    instruments.guard.at(_name(op), "timing once more")
+    size = op.num_ranks if isinstance(op, Collective) else 1
+    collectives = GroupCollectives(split_world(size, device=session.device, timeout_s=run.timeout_s))
+    (task,) = _tasks([op], collectives, instruments, replace(run.method, delayed_rank=None))
+    policy = Policy(max_seconds=seconds, max_rounds=COLLECTIVE_ROUNDS)
+    drift = drift_line(_name(op), results[0].samples, measure_again(task, instruments, policy))
+    session.writer.append(drift)
+    session.console.print(drift_sentence(drift), markup=False)
+
+
+def _size(op: Op) -> float:
+    return op.size_bytes if isinstance(op, Collective) else 0.0  # products and cores stay in the order they were timed
 
 
 def _name(op: Op) -> str:
@@ -172,7 +204,7 @@ def _name(op: Op) -> str:
 
 
 def _show(console: Console, results: Sequence[OpResult]) -> None:
-    results = sorted(results, key=lambda result: (result.op.op, result.op.part))
+    results = sorted(results, key=lambda result: (result.op.op, result.op.part, _size(result.op)))
     medians = [float(np.median(np.array(result.samples.times_s).max(axis=1))) for result in results]
     console.print(op_table([(result.op, median) for result, median in zip(results, medians, strict=True)]))
     sent = [result for result in results if isinstance(result.op, Collective)]

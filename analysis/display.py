@@ -1,6 +1,6 @@
 """Frames as rows of text for people: rounded, with units, marks and notes; the parts and strategies have own files."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from math import isfinite
 from pathlib import Path
@@ -32,6 +32,20 @@ class Column:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Cell:
+    """A column, and what stands in it; one that is empty in every row may go."""
+
+    heading: str
+    read: Callable[[Cells], str]
+    figures: bool = True
+    may_go: bool = False
+
+    @property
+    def column(self) -> Column:
+        return Column(heading=self.heading, figures=self.figures)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Group:
     """Rows under a title of their own, or under none."""
 
@@ -48,6 +62,11 @@ class Display:
     columns: tuple[Column, ...]
     groups: tuple[Group, ...]
     notes: tuple[str, ...] = ()
+
+
+def cells_in_use(cells: Sequence[Cell], rows: Sequence[Cells]) -> list[Cell]:
+    """All but those that may go and are empty in every row."""
+    return [cell for cell in cells if not cell.may_go or any(cell.read(row) not in (NOTHING, "") for row in rows)]
 
 
 def scenario_text(row: Cells, *, hardware: bool = False) -> str:

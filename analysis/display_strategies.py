@@ -1,7 +1,6 @@
 """Strategies side by side as rows of text for people: time, what is sent and what is held."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Final
 
 import pandas as pd
@@ -10,10 +9,11 @@ from analysis.display import (
     EMULATED_NOTE,
     MIN_SAMPLES,
     NOTHING,
+    Cell,
     Cells,
-    Column,
     Display,
     Group,
+    cells_in_use,
     interval,
     seconds,
     several_machines,
@@ -25,19 +25,9 @@ from analysis.display import (
 from analysis.strategies import SIDE_BY_SIDE
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Cell:
-    """A column, and what stands in it; one that is empty in every row may go."""
-
-    heading: str
-    read: Callable[[Cells], str]
-    figures: bool = True
-    may_go: bool = False
-
-
 def show_strategies(frame: pd.DataFrame) -> Display:
     """All strategies of a workload and degree, a group each; columns without any entry are left out."""
-    cells = [cell for cell in _CELLS if not cell.may_go or _used(cell, frame)]
+    cells = cells_in_use(_CELLS, frame.to_dict("records"))
     machines = several_machines(frame)
     groups = []
     for _, table in frame.groupby(list(SIDE_BY_SIDE), sort=False):
@@ -49,8 +39,7 @@ def show_strategies(frame: pd.DataFrame) -> Display:
                 rows=tuple(tuple(cell.read(row) for cell in cells) for row in rows),
             )
         )
-    columns = tuple(Column(heading=cell.heading, figures=cell.figures) for cell in cells)
-    return Display(columns=columns, groups=tuple(groups), notes=_notes(frame))
+    return Display(columns=tuple(cell.column for cell in cells), groups=tuple(groups), notes=_notes(frame))
 
 
 def predicted_and_measured(predicted: object, measured: object) -> str:
@@ -101,28 +90,24 @@ def _otherwise(row: Cells) -> bool:
 
 
 _CELLS: Final = (
-    _Cell(heading="strategy", read=variant_text, figures=False),
-    _Cell(heading="total", read=lambda row: seconds(row["total_s"])),
-    _Cell(heading="95 % interval", read=lambda row: interval(row["total_low_s"], row["total_high_s"])),
-    _Cell(heading="of the shortest", read=lambda row: times(row["total_over_shortest"])),
-    _Cell(heading="standing", read=lambda row: row["standing"] or NOTHING, figures=False),
-    _Cell(heading="compute", read=lambda row: seconds(row["compute_s"])),
-    _Cell(heading="communication", read=lambda row: seconds(row["communication_s"])),
-    _Cell(heading="overlap gained (derived)", read=_gained),
-    _Cell(heading="sent a rank (planned)", read=lambda row: size(row["sent_bytes"]) if row["sent_bytes"] else NOTHING),
-    _Cell(heading="collectives", read=_collectives, figures=False),
-    _Cell(heading="weights", read=_held("weights"), may_go=True),
-    _Cell(heading="gradients", read=_held("gradients"), may_go=True),
-    _Cell(heading="saved", read=_held("saved"), may_go=True),
-    _Cell(heading="KV cache", read=_held("kv_cache"), may_go=True),
-    _Cell(heading="peak", read=_held("peak"), may_go=True),
-    _Cell(heading="attention kernel", read=lambda row: row["attention_kernel"] or NOTHING, figures=False, may_go=True),
-    _Cell(heading="marks", read=_marks, figures=False, may_go=True),
+    Cell(heading="strategy", read=variant_text, figures=False),
+    Cell(heading="total", read=lambda row: seconds(row["total_s"])),
+    Cell(heading="95 % interval", read=lambda row: interval(row["total_low_s"], row["total_high_s"])),
+    Cell(heading="of the shortest", read=lambda row: times(row["total_over_shortest"])),
+    Cell(heading="standing", read=lambda row: row["standing"] or NOTHING, figures=False),
+    Cell(heading="compute", read=lambda row: seconds(row["compute_s"])),
+    Cell(heading="communication", read=lambda row: seconds(row["communication_s"])),
+    Cell(heading="overlap gained (derived)", read=_gained),
+    Cell(heading="sent a rank (planned)", read=lambda row: size(row["sent_bytes"]) if row["sent_bytes"] else NOTHING),
+    Cell(heading="collectives", read=_collectives, figures=False),
+    Cell(heading="weights", read=_held("weights"), may_go=True),
+    Cell(heading="gradients", read=_held("gradients"), may_go=True),
+    Cell(heading="saved", read=_held("saved"), may_go=True),
+    Cell(heading="KV cache", read=_held("kv_cache"), may_go=True),
+    Cell(heading="peak", read=_held("peak"), may_go=True),
+    Cell(heading="attention kernel", read=lambda row: row["attention_kernel"] or NOTHING, figures=False, may_go=True),
+    Cell(heading="marks", read=_marks, figures=False, may_go=True),
 )
-
-
-def _used(cell: _Cell, frame: pd.DataFrame) -> bool:
-    return any(cell.read(row) not in (NOTHING, "") for row in frame.to_dict("records"))
 
 
 def _notes(frame: pd.DataFrame) -> tuple[str, ...]:
@@ -130,8 +115,8 @@ def _notes(frame: pd.DataFrame) -> tuple[str, ...]:
         return ()
     notes = [
         "Of the shortest: the total over the least median in its table. Standing: fastest, where its 95 % interval "
-        "lies apart from all others; may be fastest, where it overlaps that of the least median, so that the "
-        "measurement cannot tell them apart; else slower.",
+        "lies apart from all others, by the slowest rank of each pass and by the fastest alike; may be fastest, where "
+        "either leaves it in doubt, so that the measurement cannot tell them apart; else slower.",
         "Compute and communication are run alone. Overlap gained is serial - total, of two medians: derived, not "
         "measured, below zero where overlap costs, and perhaps none where the two intervals overlap.",
         "Sent is what a rank sends in one pass by plan; collectives are counted where torch dispatches them, in a "

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Final, TypeVar
 
@@ -78,6 +79,10 @@ class Run:
     problems: tuple[str, ...] = ()
     """One sentence for everything that was lost or left out."""
 
+    @property
+    def telemetry(self) -> tuple[Telemetry, ...]:
+        return tuple(state.telemetry for state in self.states)
+
 
 def load_run(path: Path) -> Run:
     """Read a record file, and leave out what is damaged; ConfigError when it holds no intact header."""
@@ -120,7 +125,7 @@ def _lines(record: RecordFile, kind: type[L]) -> Iterator[L]:
 def _states(lines: Sequence[AnyLine]) -> Iterator[State]:
     """A group's results follow its telemetry; all of them have the group's marks."""
     places = [place for place, line in enumerate(lines) if isinstance(line, Telemetry)]
-    for place, end in zip(places, [*places[1:], len(lines)], strict=True):
+    for place, end in pairwise([*places, len(lines)]):
         telemetry = lines[place]
         assert isinstance(telemetry, Telemetry)
         marks = (
@@ -165,9 +170,11 @@ def _case_fault(planned: Planned, result: CaseResult) -> str | None:
 def _op_fault(line: OpResult) -> str | None:
     if isinstance(line.op, Collective) and line.op.num_ranks < 1:
         return "is a collective of no ranks"
-    if isinstance(line.op, Collective) and len(line.samples.times_s[:1]) and len(line.samples.times_s[0]) % line.op.num_ranks:
+    several = [line.samples, *([] if line.delayed is None else [line.delayed])]
+    ranks = {len(row) for samples in several for row in samples.starts_s}
+    if isinstance(line.op, Collective) and any(number % line.op.num_ranks for number in ranks):
         return f"has ranks that do not split into groups of {line.op.num_ranks}"
-    return _samples_fault(line.samples, *([] if line.delayed is None else [line.delayed]))
+    return _samples_fault(*several)
 
 
 def _samples_fault(*several: Samples) -> str | None:

@@ -58,7 +58,7 @@ def _figures(check: CheckResult) -> Iterator[Row]:
 
 
 def unmeasured_frame(runs: Sequence[Run]) -> pd.DataFrame:
-    """The cases without a speed and why: failed and skipped ones, and those that were planned and never ended."""
+    """The cases and ops without a speed and why: failed, skipped, and planned but never ended."""
     rows = []
     for run in runs:
         for case in run.cases:
@@ -69,6 +69,9 @@ def unmeasured_frame(runs: Sequence[Run]) -> pd.DataFrame:
         for key in run.unfinished:
             reason = "the run ended before the case did"
             rows.append({"record": str(run.path), "case": key, "status": "unfinished", "reason": reason})
+        for line in run.failed_ops:
+            name = f"{line.op.part} {line.op.op} alone"
+            rows.append({"record": str(run.path), "case": name, "status": "failed", "reason": line.reason})
     return frame_of(rows, UNMEASURED_COLUMNS)
 
 

@@ -1,18 +1,17 @@
-"""Where figures come from, in words: the machine, the software, how it was measured and how to do so again."""
+"""Where figures come from, in words: the machine, the software, what to mind, and how to measure again."""
 
 import shlex
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
-
-import numpy as np
+from typing import Any
 
 from analysis.load import Run
+from analysis.method import UNKNOWN, alignment_text, method_text
+from bench.harness.record.interference import slowest
 from bench.harness.record.parts import marked_rounds, num_rounds
-from bench.harness.record.records import CaseResult, Drift, End, Header, Samples
-from bench.harness.record.stats import summarise
+from bench.harness.record.records import CaseResult, Drift, End, Header
 from tp.hardware import Device, Link, Node
 from tp.units import (
     format_bytes,
@@ -22,8 +21,6 @@ from tp.units import (
     format_signed_percent,
     significant,
 )
-
-UNKNOWN: Final = "not recorded"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,6 +56,8 @@ def _facts(run: Run) -> Iterable[Fact]:
     yield Fact(label="software", value=_distinct(_software(rank) for rank in ranks))
     yield Fact(label="variables", value=_distinct(_pairs(rank.get("variables"), "=") or "none" for rank in ranks))
     yield Fact(label="git", value=_distinct(_git(rank.get("git")) for rank in ranks))
+    yield Fact(label="method", value=_distinct(method_text(header.method) for header in headers))
+    yield Fact(label="clocks of ranks", value=alignment_text(run))
     yield Fact(label="calibration", value=_distinct(header.calibration or "none" for header in headers))
     for drift in run.drifts:
         yield Fact(label="drift", value=_drift(drift)[0])
@@ -162,31 +161,6 @@ def _because(source: str, doubt: str | None) -> str:
     return f"Source: {source}" + (f". Doubt: {doubt}" if doubt else "")
 
 
-def method(runs: Sequence[Run]) -> tuple[str, ...]:
-    """How it was measured, in five lines."""
-    samples = [sample for run in runs for case in run.cases for sample in case.result.samples]
-    return (
-        "A pass takes as long as on its slowest rank, and so does a compute part; a collective takes as long as on its "
-        "fastest, since the others' time holds their wait for the last to arrive.",
-        f"Times are medians with a 95 % interval free of any distribution{_counts(samples)}.",
-        "Compute alone, communication alone, serial, full, and full with its parts marked are timed in rounds that "
-        "begin elsewhere each time, all strategies of a workload and degree together: drift falls on all alike.",
-        "Each estimate was written to the record before the first sample of its case; its interval is nominally 90 %.",
-        "Before it was timed, each case was checked against the unsharded block; one that fails has no speed.",
-    )
-
-
-def _counts(samples: Sequence[Samples]) -> str:
-    if not samples:
-        return ""
-    numbers = [len(sample.times_s) for sample in samples]
-    reached = sum(sample.stopped_by == "target" for sample in samples)
-    return (
-        f", over {min(numbers)} to {max(numbers)} passes after warm-up; {reached} of {len(samples)} sets of samples "
-        f"came to their target precision, the others ended at their cap"
-    )
-
-
 def caveats(runs: Sequence[Run], *, mixed: bool) -> tuple[str, ...]:
     """What to mind before a figure is quoted."""
     headers = [header for run in runs for header in run.headers]
@@ -221,7 +195,7 @@ def _fate(end: End) -> str:
 
 def _drift(drift: Drift) -> tuple[str, bool]:
     """How much the same work took before and after the run, in words, and whether their intervals lie apart."""
-    before, after = (summarise(np.array(each.times_s).max(axis=1).tolist()) for each in (drift.before, drift.after))
+    before, after = (slowest(each) for each in (drift.before, drift.after))
     beyond_noise = before.high_s < after.low_s or after.high_s < before.low_s
     change = format_signed_percent(after.median_s / before.median_s - 1) if before.median_s else "from nothing"
     told = (

@@ -11,13 +11,19 @@ from markupsafe import Markup
 from analysis.display import show_checks, show_errors, show_scaling, show_unmeasured
 from analysis.display_parts import show_parts
 from analysis.display_strategies import show_strategies
+from analysis.display_trust import show_trust
 from analysis.drawing import Chart, inline_svg, save
 from analysis.holdings import memory_frame
 from analysis.load import Run, load_runs
+from analysis.method import method
+from analysis.outcomes import checks_frame, unmeasured_frame
 from analysis.plots import charts
-from analysis.provenance import caveats, commands, method, sources
+from analysis.provenance import caveats, commands, sources
+from analysis.state import state_frame
 from analysis.strategies import strategies_frame
-from analysis.tables import checks_frame, error_frame, parts_frame, scaling_frame, unmeasured_frame
+from analysis.tables import error_frame, parts_frame, scaling_frame
+from analysis.timeline import state_chart
+from analysis.trust import arrivals_frame, contention_frame, ranks_frame, traffic_frame
 from analysis.verdict import judge
 from bench.harness.record.parts import COLUMNS
 from tp.errors import ConfigError
@@ -54,11 +60,17 @@ def _write(runs: Sequence[Run], out: Path, *, mixed: bool) -> Path:
         "memory": memory_frame(runs),
         "checks": checks_frame(runs),
         "unmeasured": unmeasured_frame(runs),
+        "ranks": ranks_frame(runs),
+        "arrivals": arrivals_frame(runs),
+        "contention": contention_frame(runs),
+        "traffic": traffic_frame(runs),
+        "state": state_frame(runs),
     }
     for name, frame in frames.items():
         shown = frame[list(COLUMNS)] if name == "parts" else frame
         shown.to_csv(out / f"{name}.csv", index=False)
-    drawn = charts(parts, scaling, frames["strategies"])
+    timeline = state_chart(runs)
+    drawn = [*charts(parts, scaling, frames["strategies"]), *([] if timeline is None else [timeline])]
     for chart in drawn:
         save(chart, out / FIGURES)
     page = out / PAGE
@@ -82,6 +94,7 @@ def _render(
         scaling=show_scaling(scaling),
         strategies=show_strategies(frames["strategies"]),
         errors=show_errors(frames["errors"], left_out=incomparable),
+        trust=show_trust(frames),
         checks=show_checks(frames["checks"]),
         unmeasured=show_unmeasured(frames["unmeasured"]),
         sources=sources(runs),

@@ -1,6 +1,7 @@
 """Strategies side by side: one row a case that has a speed, held against all others of its workload and degree."""
 
 from collections.abc import Hashable, Mapping, Sequence
+from math import isnan
 from typing import Any, Final, Literal
 
 import pandas as pd
@@ -12,7 +13,7 @@ from tp.case import RECOMPUTES
 from tp.plan.ops import COLLECTIVE_KINDS, Collective
 
 Standing = Literal["fastest", "may be fastest", "slower", ""]
-"""By the intervals of the totals: apart from all others, not apart from that of the least median, or apart from it.
+"""By the intervals of the totals, on the slowest rank and on the fastest: apart from all others, in doubt, or slower.
 
 Empty where nothing is held against it.
 """
@@ -26,6 +27,9 @@ STRATEGY_COLUMNS: Final = (
     "total_s",
     "total_low_s",
     "total_high_s",
+    "total_fastest_rank_s",
+    "total_fastest_rank_low_s",
+    "total_fastest_rank_high_s",
     "samples",
     "total_over_shortest",
     "standing",
@@ -88,6 +92,7 @@ def _times(row: Mapping[Hashable, Any], serial: Mapping[Hashable, Any], *, overl
         "total_s": total_s,
         "total_low_s": row["measured_total_low_s"],
         "total_high_s": row["measured_total_high_s"],
+        **{f"total_fastest_rank{end}_s": row[f"measured_total_fastest_rank{end}_s"] for end in ("", "_low", "_high")},
         "compute_s": row["measured_compute_s"],
         "communication_s": row["measured_communication_s"],
         "serial_s": serial_s,
@@ -136,6 +141,16 @@ def _standing(row: Row, rows: Sequence[Row]) -> Standing:
 
 
 def contenders(rows: Sequence[Mapping[Any, Any]], *, total: str) -> list[Mapping[Any, Any]]:
-    """The row with the least median, then those whose 95 % interval overlaps its own; `total` names the columns."""
+    """The row with the least median, then those that are not slower beyond doubt; `total` names the columns.
+
+    Slower is one whose 95 % interval lies above that of the least median, of the slowest rank of each pass and of the
+    fastest: where the two disagree, ranks differ among themselves by more than the strategies do.
+    """
     ranked = sorted(rows, key=lambda row: float(row[f"{total}_s"]))
-    return [row for row in ranked if row is ranked[0] or row[f"{total}_low_s"] <= ranked[0][f"{total}_high_s"]]
+    return [row for row in ranked if row is ranked[0] or not _slower(row, ranked[0], total=total)]
+
+
+def _slower(row: Mapping[Any, Any], best: Mapping[Any, Any], *, total: str) -> bool:
+    """By both, or by the slowest rank alone where one of them is emulated and has no fastest."""
+    ends = [(row[f"{name}_low_s"], best[f"{name}_high_s"]) for name in (total, f"{total}_fastest_rank")]
+    return all(low > high for low, high in ends if not (isnan(low) or isnan(high)))

@@ -84,7 +84,19 @@ SCALING_COLUMNS: Final = (
 )
 
 # How columns of figures that may be missing end, and the others of them.
-_UNITS: Final = ("_s", "_tp1", "_efficiency", "_share", "_ratio", "_change", "_slowdown", "_percent", "_w", "_mhz", "_c")
+_UNITS: Final = (
+    "_s",
+    "_tp1",
+    "_efficiency",
+    "_share",
+    "_ratio",
+    "_change",
+    "_slowdown",
+    "_percent",
+    "_w",
+    "_mhz",
+    "_c",
+)
 _FLOATS: Final = ("signed_error", "inside_interval", "value", "limit", "total_over_shortest")
 # Whole numbers that may be missing.
 _COUNTS: Final = ("_predicted_bytes", "_observed_bytes")

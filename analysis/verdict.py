@@ -7,7 +7,7 @@ from typing import Any, Final, Literal
 
 import pandas as pd
 
-from analysis.display import percent, scenario_text, several_machines, strategy_text, times
+from analysis.display import MIN_SAMPLES, percent, scenario_text, several_machines, strategy_text, times
 from analysis.strategies import contenders
 from analysis.tables import SCENARIO, scenario
 from tp.units import format_seconds, significant
@@ -115,7 +115,7 @@ def _fastest(rows: Sequence[Cells]) -> Cells:
 
 
 def _names(rows: Sequence[Cells]) -> tuple[str, ...]:
-    """The strategy with the least median and those whose intervals overlap its own."""
+    """The strategy with the least median and those that the ranks' intervals do not put behind it beyond doubt."""
     return tuple(dict.fromkeys(strategy_text(row) for row in contenders(rows, total="measured_total")))
 
 
@@ -137,8 +137,23 @@ def _sentence(found: _Finding) -> str:
     return (
         f"TP {found.tp} {found.answer} for {found.what}: {who} takes "
         f"{format_seconds(best['measured_total_s'])} a pass against {format_seconds(base['measured_total_s'])} at TP 1 "
-        f"({times(found.speedup)} the speed{efficiency}){_limit_clause(found)}{_smaller_clause(found)}."
+        f"({times(found.speedup)} the speed{efficiency}){_limit_clause(found)}{_smaller_clause(found)}"
+        f"{_samples_clause(_compared(found))}."
     )
+
+
+def _compared(found: _Finding) -> Sequence[Cells]:
+    """The rows whose intervals the sentence goes by."""
+    return [found.base, *(row for row in found.rows if row["tp"] == found.tp)]
+
+
+def _samples_clause(rows: Sequence[Cells]) -> str:
+    """Says what an interval of too few samples is; nothing where there are enough."""
+    few = sorted({int(row["samples"]) for row in rows if row["samples"] < MIN_SAMPLES})
+    if not few:
+        return ""
+    counted = _join(few) + (" sample" if few == [1] else " samples")
+    return f"; with {counted} an interval is their range, not 95 %"
 
 
 def _limit_clause(found: _Finding) -> str:
@@ -175,7 +190,8 @@ def _sum_up(findings: Sequence[_Finding]) -> str:
     limited = f"; {limit} limit{'' if limit == COMMUNICATION else 's'} {of_them}" if limit else ""
     return (
         f"{where} splitting {' and '.join(told)} of {len(findings)} workloads: the fastest strategy "
-        f"of each runs at {low} to {high} the speed of TP 1 ({_fastest_of_each(findings)}){limited}."
+        f"of each runs at {low} to {high} the speed of TP 1 ({_fastest_of_each(findings)}){limited}"
+        f"{_samples_clause([row for found in findings for row in _compared(found)])}."
     )
 
 
@@ -205,7 +221,7 @@ def _without_comparison(frame: pd.DataFrame, *, num_cases: int, num_ops: int) ->
     return (
         f"Whether TP pays is open, as {missing} was measured beside TP {_join(sorted(set(frame['tp'])))}; the shortest "
         f"pass is {format_seconds(fastest['measured_total_s'])} at TP {fastest['tp']} for {scenario_text(fastest)}, "
-        f"under {_either(_names(beside))}."
+        f"under {_either(_names(beside))}{_samples_clause(beside)}."
     )
 
 

@@ -140,7 +140,7 @@ def main():
     torch.set_num_threads(1)
     library = fall_back_on_cpu()
     dist.init_process_group("gloo")
-    ranks = WorldRanks()
+    ranks = WorldRanks(timeout_s=120)
     meshes = {}
     results = {}
     for each in cases(ranks.size):

@@ -42,6 +42,8 @@ def test_every_command_is_tested_here(readme):
         "torchrun --nproc-per-node 8 bench/collectives.py --out collectives.jsonl": "test_ops_cli.py, on two ranks",
         "python -m analysis calibrate gemm.jsonl collectives.jsonl --out machine.json": "test_ops_cli.py",
         "python -m analysis report attention.jsonl --out report": "test_scripts_run below",
+        "torchrun --nproc-per-node 2 bench/collectives.py --plant-delay 1:5": "test_ops_cli.py",
+        "torchrun --nproc-per-node 2 scripts/plain_loop.py": "test_ops_cli.py",
         "python bench/block.py --emulate-tp 8 --model llama2-70b --seq 2048": "test_block_cli.py, at a tiny model's size",
     }
     others = [line for line in commands(readme) if line not in tested_elsewhere]

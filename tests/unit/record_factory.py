@@ -241,6 +241,12 @@ def times(seconds: float, *, count: int = NUM_SAMPLES) -> Times:
     return tuple((step * 0.999, step) for step in steps)
 
 
+def one_task(task: str, passes: Times, **changes: Any) -> Samples:
+    """Samples of one variant whose passes are given, on every rank."""
+    base = Samples(task=task, warmup_s=passes[:1], times_s=passes, parts=(), stopped_by="rounds")
+    return replace(base, **changes)
+
+
 def op_result(size_bytes: int, seconds: float) -> OpResult:
     """An all-reduce of two ranks timed alone."""
     op = Collective(

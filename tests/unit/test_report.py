@@ -126,6 +126,7 @@ def test_the_sections_come_in_order(text: str) -> None:
         "Figures",
         "Strategies and TP degrees",
         "Error by part",
+        "How far the numbers can be trusted",
         "Checks against the unsharded block",
         "Failed, skipped and unfinished",
         "Environment",
@@ -157,14 +158,19 @@ def test_parts_csv_has_the_stable_columns_and_figures(folder: Path) -> None:
 
 def test_every_table_and_figure_lies_beside_the_page(folder: Path) -> None:
     assert sorted(path.name for path in folder.iterdir()) == [
+        "arrivals.csv",
         "checks.csv",
+        "contention.csv",
         "errors.csv",
         "figures",
         "memory.csv",
         "parts.csv",
+        "ranks.csv",
         "report.html",
         "scaling.csv",
+        "state.csv",
         "strategies.csv",
+        "traffic.csv",
         "unmeasured.csv",
     ]
     assert {path.suffix for path in (folder / "figures").iterdir()} == {".svg", ".png"}
@@ -267,10 +273,14 @@ def test_a_report_needs_neither_torch_nor_the_runner() -> None:
         "bench.harness.machine",
         "bench.harness.machine.judge",
         "bench.harness.machine.reading",
-        "bench.harness.record.parts",
+        "bench.harness.record",
+        "bench.harness.record.arrivals",
         "bench.harness.record.files",
-        "bench.harness.record.scan",
+        "bench.harness.record.interference",
+        "bench.harness.record.names",
+        "bench.harness.record.parts",
         "bench.harness.record.records",
+        "bench.harness.record.scan",
         "bench.harness.record.stats",
     ]
 

@@ -12,16 +12,14 @@ from hypothesis import strategies as st
 from analysis.display import NOTHING, interval, percent, scenario_text, show_scaling, times
 from analysis.display_parts import show_parts
 from analysis.load import Run
+from analysis.outcomes import CHECK_COLUMNS, checks_frame, unmeasured_frame
 from analysis.tables import (
-    CHECK_COLUMNS,
     ERROR_COLUMNS,
     EXTRA,
     SCALING_COLUMNS,
-    checks_frame,
     error_frame,
     parts_frame,
     scaling_frame,
-    unmeasured_frame,
 )
 from bench.harness.record.parts import COLUMNS
 from tests.unit.record_factory import FixedTheory, compute_only, header, planned, result, scaling_run, write_run

@@ -9,7 +9,7 @@ from typing import Any
 
 from analysis.load import Run
 from analysis.method import UNKNOWN, alignment_text, method_text
-from bench.harness.record.interference import slowest
+from bench.harness.record.interference import drift_change, drift_sentence
 from bench.harness.record.parts import marked_rounds, num_rounds
 from bench.harness.record.records import CaseResult, Drift, End, Header
 from tp.hardware import Device, Link, Node
@@ -17,8 +17,6 @@ from tp.units import (
     format_bytes,
     format_flops_rate,
     format_rate,
-    format_seconds,
-    format_signed_percent,
     significant,
 )
 
@@ -194,15 +192,7 @@ def _fate(end: End) -> str:
 
 
 def _drift(drift: Drift) -> tuple[str, bool]:
-    """How much the same work took before and after the run, in words, and whether their intervals lie apart."""
-    before, after = (slowest(each) for each in (drift.before, drift.after))
-    beyond_noise = before.high_s < after.low_s or after.high_s < before.low_s
-    change = format_signed_percent(after.median_s / before.median_s - 1) if before.median_s else "from nothing"
-    told = (
-        f"drift: {drift.key} took {format_seconds(before.median_s)} at the start and {format_seconds(after.median_s)} "
-        f"at the end ({change}), {'beyond' if beyond_noise else 'within'} the noise"
-    )
-    return told, beyond_noise
+    return drift_sentence(drift), drift_change(drift).beyond_noise
 
 
 def _marked(result: CaseResult) -> str:

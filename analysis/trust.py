@@ -167,7 +167,8 @@ def _found(by_task: dict[str, Samples], task: str, case: Case) -> Sequence[Arriv
     if samples is None:
         return ()
     whole = of_pass(samples, groups=case.result.groups) if task.endswith(COMMUNICATION) else None
-    return tuple(within_pass(samples, groups=case.result.groups)) if whole is None else (whole,)
+    inside = within_pass(samples, case.planned.ops, groups=case.result.groups)
+    return tuple(inside) if whole is None else (whole,)
 
 
 def _op_arrivals(line: OpResult, planted_s: float | None) -> Iterator[Row]:

@@ -64,8 +64,8 @@ def _unknown(word: str, cls: Any, prog: str) -> str:
 
 def positive_int(text: str, *, flag: str) -> int:
     """A positive integer given to `flag`; ConfigError otherwise."""
-    if not re.fullmatch(r"\d+", text) or int(text) < 1:
-        raise ConfigError(f"{flag} {text}: not a positive whole number; give one such as {flag} 4")
+    if not re.fullmatch(r"\d{1,18}", text) or int(text) < 1:
+        raise ConfigError(f"{flag} {text[:40]}: not a positive whole number; give one such as {flag} 4")
     return int(text)
 
 

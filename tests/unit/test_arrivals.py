@@ -7,10 +7,11 @@ import pytest
 
 from bench.harness.record.arrivals import arrivals, of_pass, within_pass
 from bench.harness.record.interference import contention, over_ranks, sent_over_planned
-from bench.harness.record.names import CONTENDED_COMMUNICATION, CONTENDED_COMPUTE
+from bench.harness.record.names import CONTENDED_COMMUNICATION, CONTENDED_COMPUTE, DELAYED
 from bench.harness.record.records import HostTraffic, PartTimes, Samples, Times, Traffic
 from bench.harness.run.remarks import remarks
 from tests.unit.record_factory import planned, result
+from tp.plan.ops import Collective
 
 pytestmark = pytest.mark.unit
 
@@ -56,8 +57,21 @@ def test_records_without_starts_and_ranks_alone_say_nothing() -> None:
 def test_collectives_within_a_pass() -> None:
     part = PartTimes(part="all_reduce", direction="forward", call=1, times_s=((4.0, 1.0),), arrivals_s=((2.0, 5.0),))
     compute = PartTimes(part="qkv", direction="forward", times_s=((1.0, 1.0),))
-    (found,) = within_pass(samples("parts", ((9.0, 9.0),), parts=(compute, part)), groups=1)
+    timed = samples("parts", ((9.0, 9.0),), parts=(compute, part))
+    (found,) = within_pass(timed, planned().ops, groups=1)
     assert (found.name, found.skew.median_s, found.transfer.median_s) == ("all_reduce forward 2", 3.0, 1.0)
+
+
+def test_a_collective_that_is_posted_and_waited_for_later_is_no_arrival() -> None:
+    plan = planned(phase="train")
+    posted = [op for op in plan.ops if isinstance(op, Collective) and op.overlaps]
+    assert {op.direction for op in posted} == {"backward"}
+    parts = tuple(
+        PartTimes(part="all_reduce", direction=direction, times_s=((4.0, 1.0),), arrivals_s=((2.0, 5.0),))
+        for direction in ("forward", "backward")
+    )
+    found = list(within_pass(samples("parts", ((9.0, 9.0),), parts=parts), plan.ops, groups=1))
+    assert [each.name for each in found] == ["all_reduce forward 1"]
 
 
 @pytest.mark.parametrize(
@@ -100,6 +114,21 @@ def test_traffic_over_the_plan() -> None:
 
 
 def test_what_is_not_read_is_told_with_its_reason() -> None:
-    (line,) = [line for line in remarks(replace(result(planned()), traffic=traffic({}))) if "wire" in line]
+    told = remarks(planned(), replace(result(planned()), traffic=traffic({})), late_rank=None)
+    (line,) = [line for line in told if "wire" in line]
     assert "no counter moved" in line
     assert "x: not there" in line
+
+
+@pytest.mark.parametrize(("late", "named"), [(1, True), (0, False)])
+def test_a_control_that_failed_is_told(late: int, named: bool) -> None:
+    sent = {
+        "communication": ((0.0, 0.1), (5.0, 5.0)),
+        f"{DELAYED}communication": ((0.0, 5.0), (10.0, 5.0)),
+    }
+    made = tuple(samples(task, (times,) * 8, starts_s=(starts,) * 8) for task, (starts, times) in sent.items())
+    told = remarks(planned(tp=4), replace(result(planned(tp=4)), samples=made), late_rank=late)
+    (line,) = [line for line in told if "late on purpose" in line]
+    assert line.startswith(f"communication, rank {late} late on purpose")
+    assert ("yet rank 1 was last" not in line) == named
+    assert "skew 100 ms becomes 5.00 s" in line

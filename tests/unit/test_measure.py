@@ -34,6 +34,7 @@ class FakeClock:
 
     kind = "fake"
     flush_bytes = 0
+    soak_s = 0.0
 
     def brace(self, lead_s: float) -> None:
         self.log.append("brace")

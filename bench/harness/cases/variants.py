@@ -30,6 +30,8 @@ from tp.layers.collectives import Collectives, GroupCollectives, SilentCollectiv
 from tp.layers.wire import Timeline, Unwatched, Wire
 from tp.plan.ops import Collective, Plan
 
+# An all-reduce of its own result grows by the number of ranks each time; buffers are refilled before it overflows.
+REFILLED_EVERY: Final = 4
 # Passes that tell how long something takes, after one that is not looked at.
 PILOTS: Final = 2
 
@@ -60,13 +62,6 @@ def variants(built: BuiltCase, plan: Plan, instruments: Instruments, method: Met
             delay_s = method.delay_of(instruments.ranks.rank)
             tasks += [delayed(task, delay_s) for task in (wholes[1], parts)]
     return tasks
-
-
-def whole_pass(built: BuiltCase, method: Method) -> Task:
-    """The pass that stands for the whole case, alone."""
-    if built.mesh.emulated:
-        return _replayed([_pass(COMPUTE, built, SilentCollectives(built.mesh))], method)[0]
-    return _replayed([_pass(FULL, built, collectives_of(built.case, built.mesh))], method)[0]
 
 
 def delayed(task: Task, delay_s: float) -> Task:
@@ -106,7 +101,13 @@ def _contended(compute: Task, sending: Task, built: BuiltCase, instruments: Inst
     compute_s, sending_s = (_pilot(task, instruments) for task in (compute, sending))
 
     def under(name: str, timed: Task, other: Task, timed_s: float, other_s: float) -> Task:
-        running = beside(_untimed(other), other.reset, times=repetitions(timed_s, other_s), device=device)
+        running = beside(
+            _untimed(other),
+            other.reset,
+            times=repetitions(timed_s, other_s),
+            fresh_every=REFILLED_EVERY if other is sending else 1,
+            device=device,
+        )
         return replace(timed, name=name, beside=running, decides=False)
 
     return [

@@ -4,7 +4,7 @@ On the aligned clock: arrival skew is the latest minus the earliest arrival of a
 the latest arrival. A rank's own duration is no measure of either: an early rank's holds its wait.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from bench.harness.record.records import PartTimes, Samples
 from bench.harness.record.stats import Summary, summarise
-from tp.plan.ops import COLLECTIVE_KINDS
+from tp.plan.ops import COLLECTIVE_KINDS, Collective, Op
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,10 +54,17 @@ def of_pass(samples: Samples, *, groups: int) -> Arrivals | None:
     return arrivals(samples.task, np.array(samples.starts_s), np.array(samples.times_s), groups=groups)
 
 
-def within_pass(samples: Samples, *, groups: int) -> Iterator[Arrivals]:
-    """To every collective inside of a pass whose parts are marked."""
+def within_pass(samples: Samples, ops: Iterable[Op], *, groups: int) -> Iterator[Arrivals]:
+    """To the collectives inside of a pass whose parts are marked; `ops` are the plan's.
+
+    Not to those that are posted and waited for later: their marks are when a rank posts and when it begins to wait,
+    which is long after it sent.
+    """
+    posted = {(op.kind, op.direction) for op in ops if isinstance(op, Collective) and op.overlaps}
     for part in samples.parts:
-        if part.part in COLLECTIVE_KINDS and part.arrivals_s and len(part.arrivals_s[0]) > groups:
+        if part.part not in COLLECTIVE_KINDS or (part.part, part.direction) in posted:
+            continue
+        if part.arrivals_s and len(part.arrivals_s[0]) > groups:
             yield arrivals(part_name(part), np.array(part.arrivals_s), np.array(part.times_s), groups=groups)
 
 

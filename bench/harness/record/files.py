@@ -15,6 +15,7 @@ from typing import Self
 
 from bench.harness.record.records import AnyLine, AnyOp, Header, OpResult
 from bench.harness.record.scan import Intact, RecordedRun, scan, seal
+from tp.case import Case
 from tp.errors import ConfigError, MeasurementError
 
 
@@ -147,12 +148,17 @@ def finished_keys(path: Path, *, world: int) -> frozenset[str]:
 
     ConfigError for a file that holds no record, or one of another number of ranks.
     """
-    return frozenset(
-        result.key
+    return frozenset(finished_cases(path, world=world))
+
+
+def finished_cases(path: Path, *, world: int) -> dict[str, Case]:
+    """The cases of `finished_keys`, by key, as they were measured."""
+    return {
+        result.key: planned.case
         for run in _resumable(path, world)
         for planned, result in run.ended()
         if planned is not None and result.status != "failed"
-    )
+    }
 
 
 def finished_ops(path: Path, *, world: int) -> frozenset[AnyOp]:

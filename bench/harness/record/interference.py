@@ -5,8 +5,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from bench.harness.record.names import COMMUNICATION, COMPUTE, CONTENDED_COMMUNICATION, CONTENDED_COMPUTE, FULL
-from bench.harness.record.records import CaseResult, Samples, Traffic
+from bench.harness.record.records import CaseResult, Drift, Samples, Traffic
 from bench.harness.record.stats import Summary, summarise
+from tp.units import format_seconds, format_signed_percent
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,3 +89,38 @@ def sent_over_planned(traffic: Traffic) -> float | None:
     seen = sum(sum(host.sent_bytes.values()) for host in traffic.hosts)
     planned = traffic.passes * traffic.planned_bytes * sum(host.num_ranks for host in traffic.hosts)
     return seen / planned if planned and seen else None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DriftChange:
+    """The same work at a run's start and at its end, by its slowest rank."""
+
+    before: Summary
+    after: Summary
+
+    @property
+    def beyond_noise(self) -> bool:
+        """Whether the two intervals lie apart."""
+        return self.before.high_s < self.after.low_s or self.after.high_s < self.before.low_s
+
+    @property
+    def change(self) -> float | None:
+        """The relative change of the median; None from nothing."""
+        return self.after.median_s / self.before.median_s - 1 if self.before.median_s else None
+
+
+def drift_change(drift: Drift) -> DriftChange:
+    """What a run's last line but one says of the machine."""
+    return DriftChange(before=slowest(drift.before), after=slowest(drift.after))
+
+
+def drift_sentence(drift: Drift) -> str:
+    """By how much the machine drifted, and whether the two intervals leave any doubt."""
+    found = drift_change(drift)
+    change = "" if found.change is None else f"{format_signed_percent(found.change)}, "
+    return (
+        f"drift: {drift.key} took {format_seconds(found.before.median_s)} at the start and "
+        f"{format_seconds(found.after.median_s)} at the end ({change}"
+        f"{'beyond' if found.beyond_noise else 'within'} the intervals of {found.before.num_samples} and "
+        f"{found.after.num_samples} samples)"
+    )

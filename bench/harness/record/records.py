@@ -51,7 +51,10 @@ class PartTimes:
     """Which of the part's collectives in that direction; compute parts are one."""
     times_s: Times
     arrivals_s: Times = ()
-    """When each rank began it, of collectives: after the first rank began the pass, on the aligned clock."""
+    """When each rank began it, of collectives: after the first rank began the pass, on the aligned clock.
+
+    One that is posted and waited for later has two calls: the posting and the wait.
+    """
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,5 +1,6 @@
 """The flags of the block benchmarks (attention, ...) and the settings that they resolve to."""
 
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Annotated, Final, TypeVar
@@ -84,6 +85,9 @@ class BlockSettings:
 
         world = None if self.emulates else self.world
         cases = expand(self.suite, self.block, world=world, chosen=self.chosen, choose_chunks=chunks)
+        twice = [key for key, count in Counter(planned.case.key for planned in cases).items() if count > 1]
+        if twice:
+            raise ConfigError(f"{twice[0]}: is asked for twice; give models of different shapes different names")
         first = cases[0].skip
         if first is not None and all(planned.skip is not None for planned in cases):
             raise ConfigError(first)

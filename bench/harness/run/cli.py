@@ -1,5 +1,6 @@
 """The flags that every entry point has, and what they mean: all is checked here, before any process group."""
 
+import os
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -14,6 +15,7 @@ import tyro
 from bench.harness.timing.method import Method, read_delay
 from bench.harness.world.faults import RunEnded, leave
 from bench.harness.world.launch import DeviceKind, Launch, backend_of, read_launch
+from bench.harness.world.ranks import own_place
 from tp.cost.calibrated import Calibration, load_calibration
 from tp.cost.choose import make_theories
 from tp.cost.theory import Theory
@@ -24,6 +26,9 @@ from tp.plan.ops import Backend
 from tp.probe import resolve_node
 
 RUNS: Final = Path("runs")
+# Less than the ranks need to meet; more than anybody waits for.
+MIN_TIMEOUT_S: Final = 1.0
+MAX_TIMEOUT_S: Final = 86_400.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,11 +93,18 @@ def run_main(main: Callable[[], None]) -> None:
         print(f"error: {error}", file=sys.stderr, flush=True)
         sys.exit(error.exit_code)
     except TpbenchError as error:
-        if read_launch().leads:
-            print(f"error: {error}", file=sys.stderr, flush=True)
+        _tell(error)
         sys.exit(2 if isinstance(error, ConfigError) else 1)
     except KeyboardInterrupt:
         sys.exit(130)
+
+
+def _tell(error: TpbenchError) -> None:
+    """Once a node: a file may be missing on one of them only."""
+    place = os.environ
+    if place.get("LOCAL_RANK", "0") == "0":
+        who = f"rank {place['RANK']} on {own_place().node}: " if place.get("RANK", "0") != "0" else ""
+        print(f"error: {who}{error}", file=sys.stderr, flush=True)
 
 
 def resolve_run(flags: RunFlags, *, name: str, dry_run: bool = False) -> RunSettings:
@@ -108,11 +120,18 @@ def resolve_run(flags: RunFlags, *, name: str, dry_run: bool = False) -> RunSett
         link=node.link(flags.link or None),
         calibration_path=flags.calibration or None,
         calibration=load_calibration(Path(flags.calibration), device=node.device.name) if flags.calibration else None,
-        timeout_s=positive_float(flags.timeout, flag="--timeout"),
+        timeout_s=_timeout_s(flags.timeout),
         method=_method(flags, device, launch),
         resume=flags.resume,
         out=_out(flags.out, name, leads=launch.leads, resume=flags.resume),
     )
+
+
+def _timeout_s(text: str) -> float:
+    seconds = positive_float(text, flag="--timeout")
+    if not MIN_TIMEOUT_S <= seconds <= MAX_TIMEOUT_S:
+        raise ConfigError(f"--timeout {text}: must lie between {MIN_TIMEOUT_S:g} and {MAX_TIMEOUT_S:g} seconds")
+    return seconds
 
 
 def _method(flags: RunFlags, device: DeviceKind, launch: Launch) -> Method:

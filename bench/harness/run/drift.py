@@ -1,39 +1,24 @@
-"""How far the machine drifted while a run went on: what was timed first, timed once more at the end."""
+"""How far the machine drifted while a run went on: what was timed first, timed once more at the end.
+
+The same tasks take turns again, not one of them alone: what runs between two passes of a task decides how warm its
+caches are, and would pass for drift.
+"""
 
 from dataclasses import replace
-
-import numpy as np
+from typing import Final
 
 from bench.harness.record.records import Drift, Samples
-from bench.harness.record.stats import Summary, summarise
 from bench.harness.run.lines import now
-from bench.harness.timing.measure import Policy, measure
-from bench.harness.timing.task import Instruments, Task
-from tp.units import format_seconds, format_signed_percent
+from bench.harness.timing.measure import Policy
 
-MAX_ROUNDS = 24
+MAX_ROUNDS: Final = 16
 
 
-def measure_again(task: Task, instruments: Instruments, policy: Policy) -> Samples:
-    """The task alone, in a run's last moments."""
-    briefly = replace(policy, max_rounds=min(policy.max_rounds, MAX_ROUNDS), max_seconds=policy.max_seconds / 2)
-    return measure([task], instruments=instruments, policy=briefly).samples[task.name]
+def briefly(policy: Policy) -> Policy:
+    """A policy for the second time."""
+    return replace(policy, max_rounds=min(policy.max_rounds, MAX_ROUNDS), max_seconds=policy.max_seconds / 2)
 
 
 def drift_line(key: str, before: Samples, after: Samples) -> Drift:
+    """The record's line of it."""
     return Drift(key=key, written=now(), before=before, after=after)
-
-
-def drift_sentence(drift: Drift) -> str:
-    """By how much, and whether the two intervals leave any doubt."""
-    before, after = _summary(drift.before), _summary(drift.after)
-    overlap = before.low_s <= after.high_s and after.low_s <= before.high_s
-    return (
-        f"drift: {drift.key} took {format_seconds(before.median_s)} at first and {format_seconds(after.median_s)} at "
-        f"the end ({format_signed_percent(after.median_s / before.median_s - 1)}, "
-        f"{'within' if overlap else 'beyond'} the 95 % intervals)"
-    )
-
-
-def _summary(samples: Samples) -> Summary:
-    return summarise(np.array(samples.times_s).max(axis=1).tolist())

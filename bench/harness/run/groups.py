@@ -13,12 +13,14 @@ from bench.harness.cases.checks import Check, check_again, check_case
 from bench.harness.cases.observe import most_of, observe
 from bench.harness.cases.traffic import count_traffic
 from bench.harness.cases.variants import variants
-from bench.harness.record.records import CaseResult, CheckResult, Observation, Telemetry, Traffic
+from bench.harness.record.names import COMPUTE, FULL
+from bench.harness.record.records import CaseResult, CheckResult, Observation, Samples, Telemetry, Traffic
 from bench.harness.run.block_flags import BlockSettings
+from bench.harness.run.drift import briefly
 from bench.harness.run.lines import case_line, now, worst_over_ranks
 from bench.harness.run.session import Session
 from bench.harness.timing.gathered import Measured
-from bench.harness.timing.measure import measure
+from bench.harness.timing.measure import Policy, measure
 from bench.harness.timing.task import Task
 from bench.harness.world.faults import attempt
 from tp.layers.build import BlockWeights
@@ -65,6 +67,13 @@ def run_group(
 ) -> tuple[Telemetry | None, list[CaseResult]]:
     """Check and time the cases; the machine's state meanwhile, and what came of each, in the order they were given."""
     return _Group(mesh, session, settings).run(group)
+
+
+def time_again(
+    group: Sequence[PlannedCase], mesh: Mesh, *, session: Session, settings: BlockSettings
+) -> Samples | None:
+    """The first case's whole pass, all cases of the group taking turns once more; None where that fails."""
+    return _Group(mesh, session, settings).time_again(group)
 
 
 class _Group:
@@ -133,7 +142,8 @@ class _Group:
     def time(self, group: Sequence[Ready]) -> tuple[Telemetry | None, dict[str, CaseResult]]:
         """Take samples of all cases in turns, then look at each once more."""
         keys = [ready.planned.case.key for ready in group]
-        measured = self.tried(keys[0], "timing", lambda: self.measure(group))
+        cases = [(ready.built, ready.plan) for ready in group]
+        measured = self.tried(keys[0], "timing", lambda: self.measure(cases, self.settings.policy))
         if isinstance(measured, str):
             _free_memory()
             return None, {ready.planned.case.key: self.refused(ready.planned, measured) for ready in group}
@@ -143,13 +153,28 @@ class _Group:
         }
         return measured.telemetry(written=now(), keys=keys), results
 
-    def measure(self, group: Sequence[Ready]) -> Measured:
+    def time_again(self, group: Sequence[PlannedCase]) -> Samples | None:
+        key, device, backend = group[0].case.key, self.mesh.device, self.settings.run.backend
+
+        def work() -> Samples:
+            weights, inputs = full_weights(group[0].case, device), full_inputs(group[0].case, device)
+            cases = [build_case(planned.case, self.mesh, weights=weights, inputs=inputs) for planned in group]
+            plans = [build_plan(planned.case, backend=backend) for planned in group]
+            measured = self.measure(list(zip(cases, plans, strict=True)), briefly(self.settings.policy))
+            whole = COMPUTE if self.mesh.emulated else FULL
+            return replace(measured.samples[f"0#{whole}"], task=whole)
+
+        again = self.tried(key, "timing once more", work)
+        return None if isinstance(again, str) else again
+
+    def measure(self, cases: Sequence[tuple[BuiltCase, Plan]], policy: Policy) -> Measured:
+        """All variants of all cases in turns."""
         tasks: list[Task] = []
-        for number, ready in enumerate(group):
-            made = variants(ready.built, ready.plan, self.session.instruments, self.settings.run.method)
+        for number, (built, plan) in enumerate(cases):
+            made = variants(built, plan, self.session.instruments, self.settings.run.method)
             tasks += [replace(task, name=f"{number}#{task.name}") for task in made]
-        policy = replace(self.settings.policy, max_seconds=self.settings.policy.max_seconds * len(group))
-        return measure(tasks, instruments=self.session.instruments, policy=policy)
+        shared = replace(policy, max_seconds=policy.max_seconds * len(cases))
+        return measure(tasks, instruments=self.session.instruments, policy=shared)
 
     def looked_at_again(self, number: int, ready: Ready, measured: Measured) -> CaseResult:
         """What came of a case: its output must still be what it was, or its times are of something else."""

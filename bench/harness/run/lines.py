@@ -53,6 +53,7 @@ def header_line(run: RunSettings, ranks: Ranks, clock: Clock, probe: Probe) -> H
         method={
             "clock": clock.kind,
             "flush_bytes": clock.flush_bytes,
+            "soak_s": clock.soak_s,
             "graph": run.method.graph,
             "delayed_rank": run.method.delayed_rank,
             "delay_s": run.method.delay_s,

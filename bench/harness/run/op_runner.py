@@ -11,11 +11,12 @@ from bench.harness.cases.ops import collective_task, compute_task
 from bench.harness.cases.sweeps import RANGES, attention_ops, collective_ops, elementwise_ops, gemm_ops
 from bench.harness.cases.variants import delayed
 from bench.harness.record.files import finished_ops
+from bench.harness.record.interference import drift_sentence
 from bench.harness.record.names import DELAYED
 from bench.harness.record.records import FailedOp, OpResult
 from bench.harness.run.cli import RunFlags, RunSettings, resolve_run
 from bench.harness.run.console import arrival_table, make_console, op_table, progress_bar
-from bench.harness.run.drift import drift_line, drift_sentence, measure_again
+from bench.harness.run.drift import drift_line
 from bench.harness.run.lines import now
 from bench.harness.run.runnable import require_runnable
 from bench.harness.run.session import Session, session
@@ -180,16 +181,19 @@ def _tasks(ops: Sequence[Op], collectives: GroupCollectives, instruments: Instru
 
 
 def _repeat_first(results: Sequence[OpResult], run: RunSettings, session: Session, *, seconds: float) -> None:
-    """Time the first op once more, so that the record tells how far the machine drifted meanwhile."""
+    """Time the first turn once more, so that the record tells how far the machine drifted meanwhile."""
     if not results:
         return
-    op, instruments = results[0].op, session.instruments
-    instruments.guard.at(_name(op), "timing once more")
-    size = op.num_ranks if isinstance(op, Collective) else 1
+    turn, instruments = results[:TURN], session.instruments
+    ops = [result.op for result in turn]
+    instruments.guard.at(_name(ops[0]), "timing once more")
+    size = ops[0].num_ranks if isinstance(ops[0], Collective) else 1
     collectives = GroupCollectives(split_world(size, device=session.device, timeout_s=run.timeout_s))
-    (task,) = _tasks([op], collectives, instruments, replace(run.method, delayed_rank=None))
-    policy = Policy(max_seconds=seconds, max_rounds=COLLECTIVE_ROUNDS)
-    drift = drift_line(_name(op), results[0].samples, measure_again(task, instruments, policy))
+    again = attempt(instruments.ranks, "timing", lambda: _measure(ops, collectives, seconds, instruments, run))
+    if isinstance(again, str):
+        return
+    after = replace(again.samples["0"], task=turn[0].samples.task)
+    drift = drift_line(_name(ops[0]), turn[0].samples, after)
     session.writer.append(drift)
     session.console.print(drift_sentence(drift), markup=False)
 

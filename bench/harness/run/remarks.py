@@ -6,22 +6,23 @@ from collections.abc import Iterator, Sequence
 from bench.harness.record.arrivals import Arrivals, of_pass, within_pass
 from bench.harness.record.interference import Contention, OverRanks, contention, over_ranks, sent_over_planned
 from bench.harness.record.names import COMMUNICATION, DELAYED, FULL, PARTS
-from bench.harness.record.records import BlockMark, CaseResult, Samples, Traffic
+from bench.harness.record.records import BlockMark, CaseResult, Planned, Samples, Traffic
+from tp.plan.ops import Op
 from tp.units import format_bytes, format_seconds, format_signed_percent
 
 
-def remarks(result: CaseResult) -> list[str]:
-    """One line each: spread over ranks, skew, contention, a planted delay, traffic, throttling."""
+def remarks(planned: Planned, result: CaseResult, *, late_rank: int | None) -> list[str]:
+    """One line each: spread over ranks, skew, contention, a planted delay of `late_rank`, traffic, throttling."""
     by_task = {samples.task: samples for samples in result.samples}
     lines: list[str] = []
     if FULL in by_task and len(by_task[FULL].times_s[0]) > 1:
         lines.append(_spread(over_ranks(by_task[FULL])))
     if PARTS in by_task:
-        inside = list(within_pass(by_task[PARTS], groups=result.groups))
+        inside = list(within_pass(by_task[PARTS], planned.ops, groups=result.groups))
         lines += [_skew(max(inside, key=lambda each: each.skew.median_s), len(inside))] if inside else []
     found = contention(result)
     lines += [] if found is None else list(_contention(found))
-    lines += _delays(by_task, result.groups)
+    lines += [] if late_rank is None else _delays(by_task, planned.ops, result.groups, late_rank)
     lines += [] if result.traffic is None else [_traffic(result.traffic)]
     return [*lines, *marked(result.marks)]
 
@@ -53,25 +54,28 @@ def _contention(found: Contention) -> Iterator[str]:
         yield f"contention: {found.uncovered} passes outlasted what ran beside them; their slow-down is a lower bound"
 
 
-def _delays(by_task: dict[str, Samples], groups: int) -> Iterator[str]:
+def _delays(by_task: dict[str, Samples], ops: Sequence[Op], groups: int, late_rank: int) -> Iterator[str]:
     late = f"{DELAYED}{COMMUNICATION}"
     if late in by_task and COMMUNICATION in by_task:
         before, after = of_pass(by_task[COMMUNICATION], groups=groups), of_pass(by_task[late], groups=groups)
         if before is not None and after is not None:
-            yield f"{COMMUNICATION}, {control(before, after)}"
+            yield f"{COMMUNICATION}, {_control(before, after, late_rank)}"
     late = f"{DELAYED}{PARTS}"
     if late in by_task and PARTS in by_task:
-        pairs = zip(within_pass(by_task[PARTS], groups=groups), within_pass(by_task[late], groups=groups), strict=True)
+        pairs = zip(
+            within_pass(by_task[PARTS], ops, groups=groups), within_pass(by_task[late], ops, groups=groups), strict=True
+        )
         before, after = next(iter(pairs), (None, None))
         if before is not None and after is not None:
-            yield f"{before.name} within the block, {control(before, after)}"
+            yield f"{before.name} within the block, {_control(before, after, late_rank)}"
 
 
-def control(before: Arrivals, after: Arrivals) -> str:
+def _control(before: Arrivals, after: Arrivals, late_rank: int) -> str:
     """What a planted delay did to the reported skew and transfer."""
+    found = "" if after.last_rank == late_rank else f" (yet rank {after.last_rank} was last most often)"
     moved = after.transfer.median_s / before.transfer.median_s - 1
     return (
-        f"rank {after.last_rank} late on purpose: skew {format_seconds(before.skew.median_s)} becomes "
+        f"rank {late_rank} late on purpose{found}: skew {format_seconds(before.skew.median_s)} becomes "
         f"{format_seconds(after.skew.median_s)}, transfer {format_seconds(before.transfer.median_s)} becomes "
         f"{format_seconds(after.transfer.median_s)} ({format_signed_percent(moved)})"
     )

@@ -5,21 +5,20 @@ from collections.abc import Sequence
 from rich.console import Console
 from rich.markup import escape
 
-from bench.harness.cases.build import build_case, full_inputs, full_weights
-from bench.harness.cases.variants import whole_pass
-from bench.harness.record.files import finished_keys
+from bench.harness.record.files import finished_cases
+from bench.harness.record.interference import drift_sentence
 from bench.harness.record.parts import part_rows
 from bench.harness.record.records import CaseResult, Header, Planned
 from bench.harness.run.block_flags import BlockSettings, read_block_flags
 from bench.harness.run.console import make_console, part_table, progress_bar
-from bench.harness.run.drift import drift_line, drift_sentence, measure_again
+from bench.harness.run.drift import drift_line
 from bench.harness.run.dryrun import dry_run
-from bench.harness.run.groups import run_group
+from bench.harness.run.groups import run_group, time_again
 from bench.harness.run.lines import plan_line
 from bench.harness.run.remarks import remarks
 from bench.harness.run.session import Session, session
 from tp.case import Block
-from tp.errors import MeasurementError
+from tp.errors import ConfigError, MeasurementError
 from tp.layers.mesh import Mesh, emulated_mesh, split_world
 from tp.suite import PlannedCase, interleaved
 
@@ -38,7 +37,7 @@ def run_suite(settings: BlockSettings) -> None:
     cases = settings.cases()
     plans = {planned.case.key: plan_line(planned, settings) for planned in cases}
     run, leads = settings.run, settings.run.launch.leads
-    finished = finished_keys(run.out, world=settings.world) if run.resume and leads else frozenset()
+    finished = _finished(cases, settings) if run.resume and leads else frozenset()
     console = make_console(leads=leads)
     console.print(f"{len(cases)} cases, {len(finished)} of them finished before; records: {run.out}", markup=False)
     with session(run, console) as opened:
@@ -52,6 +51,16 @@ def run_suite(settings: BlockSettings) -> None:
     failed = [result for result in results if result.status == "failed"]
     if failed:
         raise MeasurementError(f"{failed[0].key}: {failed[0].reason} ({len(failed)} failed); see {run.out}")
+
+
+def _finished(cases: Sequence[PlannedCase], settings: BlockSettings) -> frozenset[str]:
+    """The cases that the record holds; ConfigError when one of a key was another case then."""
+    out = settings.run.out
+    before = finished_cases(out, world=settings.world)
+    for planned in cases:
+        if planned.case.key in before and before[planned.case.key] != planned.case:
+            raise ConfigError(f"--out {out}: {planned.case.key} was of another shape there; name another file")
+    return frozenset(before)
 
 
 def _measure_all(
@@ -94,26 +103,28 @@ def _repeat_first(
     settings: BlockSettings,
     session: Session,
 ) -> None:
-    """Time the first good case once more, so that the record tells how far the machine drifted meanwhile."""
-    first = next((result for result in results if result.status == "ok"), None)
-    if first is None:
+    """Time the first group that has a speed once more, so that the record tells how far the machine drifted."""
+    good = {result.key: result for result in results if result.status == "ok"}
+    groups = ([planned for planned in group if planned.case.key in good] for group in interleaved(todo))
+    group = next((group for group in groups if group), None)
+    if group is None:
         return
-    case = next(planned.case for planned in todo if planned.case.key == first.key)
-    mesh, instruments = meshes[case.tp], session.instruments
-    instruments.guard.at(first.key, "timing once more")
-    weights, inputs = full_weights(case, mesh.device), full_inputs(case, mesh.device)
-    task = whole_pass(build_case(case, mesh, weights=weights, inputs=inputs), settings.run.method)
-    before = next(sample for sample in first.samples if sample.task == task.name)
-    drift = drift_line(first.key, before, measure_again(task, instruments, settings.policy))
+    first = good[group[0].case.key]
+    again = time_again(group, meshes[group[0].case.tp], session=session, settings=settings)
+    if again is None:
+        return
+    before = next(sample for sample in first.samples if sample.task == again.task)
+    drift = drift_line(first.key, before, again)
     session.writer.append(drift)
     session.console.print(drift_sentence(drift), markup=False)
 
 
 def _show(session: Session, planned: Planned, result: CaseResult) -> None:
     console = session.console
+    session.instruments.guard.at(result.key, "showing")
     if result.status == "ok":
         console.print(part_table(part_rows(session.header, planned, result)))
-        for remark in remarks(result):
+        for remark in remarks(planned, result, late_rank=session.header.method["delayed_rank"]):
             console.print(remark, markup=False)
         console.print()
     else:

@@ -41,10 +41,11 @@ def session(run: RunSettings, console: Console) -> Iterator[Session]:
 
     Raises RunEnded, which says why in one line, when any rank fails or is interrupted.
     """
-    with RecordWriter(run.out, active=run.launch.leads) as writer, interruptible():
+    with RecordWriter(run.out, active=run.launch.leads) as writer:
         for note in writer.notes:
             console.print(f"note: {note}", markup=False)
-        with joined(run.launch, run.device, timeout_s=run.timeout_s) as (ranks, store):
+        # Signals end a rank that still waits for others the plain way: nothing was written, and C++ would not let go.
+        with joined(run.launch, run.device, timeout_s=run.timeout_s) as (ranks, store), interruptible():
             remedy = f"what was measured is in {run.out}, add --resume to go on"
             guard = Guard(store, ranks, timeout_s=run.timeout_s, remedy=remedy)
             try:
@@ -60,6 +61,12 @@ def session(run: RunSettings, console: Console) -> Iterator[Session]:
 
 
 def _opened(run: RunSettings, ranks: Ranks, guard: Guard, writer: RecordWriter, console: Console) -> Session:
+    commands = ranks.gather_objects(run.command[1:])
+    other = next((rank for rank, command in enumerate(commands) if command != commands[0]), None)
+    if other is not None:
+        raise MeasurementError(
+            f"rank {other} was started with other flags than rank 0: {' '.join(commands[other])}; start all alike"
+        )
     device = pick_device(run.device, run.launch)
     if device.type == "cuda" and ranks.size > 1:
         guard.watch()

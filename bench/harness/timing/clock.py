@@ -29,6 +29,11 @@ class Clock(Protocol):
         ...
 
     @property
+    def soak_s(self) -> float:
+        """How long the device works before its clock and power are those of work."""
+        ...
+
+    @property
     def flush_bytes(self) -> int:
         """What is written before every pass, so that it finds nothing of the last one in the cache."""
         ...
@@ -66,6 +71,7 @@ class HostClock:
 
     kind = "host"
     flush_bytes = 0
+    soak_s = 0.0
 
     def brace(self, lead_s: float) -> None:
         pass
@@ -97,6 +103,8 @@ class CudaClock:
     """CUDA events on the current stream, which waits for NCCL's before the end mark."""
 
     kind = "cuda events"
+    # An H100's clock fell from 1860 to 1650 MHz in the first second of large products, as its power rose to the limit.
+    soak_s = 1.0
 
     def __init__(self, device: torch.device, *, align: Callable[[], None], cold: bool) -> None:
         """`align` enqueues something that all ranks must reach; `cold` flushes the L2 cache before every pass."""

@@ -13,9 +13,7 @@ from typing import Final, Protocol
 import torch
 
 # More repetitions than solo times ask for, since what is timed becomes slower as well.
-MARGIN: Final = 1.5
-# An all-reduce of its own result grows by the number of ranks each time; buffers are filled anew before it overflows.
-FRESH_EVERY: Final = 4
+MARGIN: Final = 3.0
 
 
 class Beside(Protocol):
@@ -35,11 +33,13 @@ def repetitions(timed_s: float, beside_s: float) -> int:
     return math.ceil(MARGIN * timed_s / beside_s) + 1
 
 
-def beside(run: Callable[[], object], reset: Callable[[], None], *, times: int, device: torch.device) -> Beside:
-    """`run` repeated so many times, its buffers restored by `reset` from time to time."""
+def beside(
+    run: Callable[[], object], reset: Callable[[], None], *, times: int, fresh_every: int, device: torch.device
+) -> Beside:
+    """`run` repeated so many times, `reset` before every `fresh_every`th."""
 
     def once(number: int) -> None:
-        if number % FRESH_EVERY == 0:
+        if number % fresh_every == 0:
             reset()
         run()
 

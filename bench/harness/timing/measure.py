@@ -8,6 +8,7 @@ with a pass that the host has handed out, and judged from block to block.
 """
 
 import gc
+import math
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -25,6 +26,7 @@ from bench.harness.timing.task import Instruments, Task
 from bench.harness.timing.watch import Watch
 from bench.harness.world.alignment import find_offsets
 from bench.harness.world.ranks import Ranks
+from tp.layers.wire import Unwatched
 
 # Two rounds that agree within this end the warm-up; caches, allocators, communicators and clocks are then in place.
 STABLE: Final = 0.1
@@ -34,6 +36,7 @@ MAX_WARMUP_ROUNDS: Final = 6
 # ranks say to each other at its end, and the reading of the state, leave cold caches to the pass that comes next.
 BLOCK_S: Final = 0.25
 MIN_BLOCK: Final = 4
+MAX_SOAK_ROUNDS: Final = 1000
 MAX_BLOCK: Final = 16
 # What the host is given to hand out a pass that has not been seen before, and how much more than it took the last time.
 FIRST_LEAD_S: Final = 5e-3
@@ -130,6 +133,8 @@ def _warm_up(rounds: "_Rounds", ranks: Ranks, deadline: float) -> Laps:
     while True:
         done += rounds.laps([rounds.round(rounds.order(len(done)), last=True)])
         now = rounds.slowest(done[-1:])[0]
+        if len(done) == 1:
+            rounds.soak(float(now.sum()), ranks)
         stable = before is not None and bool(np.all(np.abs(now / before - 1) <= STABLE))
         before = now
         ended = len(done) >= MAX_WARMUP_ROUNDS or time.monotonic() >= deadline
@@ -158,6 +163,16 @@ class _Rounds:
         self._with.clock.settle()
         return [{name: recorder.lap() for name, recorder in passes.items()} for passes in rounds]
 
+    def soak(self, round_s: float, ranks: Ranks) -> None:
+        """Work without looking at the time, so often on all ranks, until the device's clock has settled."""
+        seconds = self._with.clock.soak_s
+        for _ in range(ranks.decide(min(math.ceil(seconds / round_s), MAX_SOAK_ROUNDS) if seconds else 0)):
+            self._with.guard.beat()
+            for task in self.tasks:
+                task.reset()
+                task.run(Unwatched())
+        self._with.clock.settle()
+
     def order(self, number: int) -> list[int]:
         """The order of a round, its own and the same on all ranks."""
         order: list[int] = np.random.default_rng(number).permutation(len(self.tasks)).tolist()
@@ -184,9 +199,10 @@ class _Rounds:
         recorder.start(tie, handing_out)
         task.run(recorder)
         recorder.stop()
+        if task.beside is not None:
+            recorder.covered = task.beside.finish()
         if read:
             # The host has handed everything out, so that on a GPU this falls into the pass and not into its launches.
             self.watch.read()
-        recorder.covered = task.beside is None or task.beside.finish()
         self._leads_s[task.name] = LEAD_FACTOR * recorder.host_s
         return recorder

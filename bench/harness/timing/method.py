@@ -1,9 +1,14 @@
 """How the user asked for time to be taken."""
 
 from dataclasses import dataclass
+from typing import Final
 
 from tp.errors import ConfigError
 from tp.flags import positive_float
+
+# Shorter drowns in the ranks' own skew; longer is a hang.
+MIN_DELAY_MS: Final = 0.1
+MAX_DELAY_MS: Final = 10_000.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,4 +36,7 @@ def read_delay(text: str, *, world: int) -> tuple[int | None, float]:
         raise ConfigError(f"--plant-delay {text}: is not rank:ms; write 1:5 to let rank 1 come 5 ms late")
     if int(rank) >= world or world == 1:
         raise ConfigError(f"--plant-delay {text}: there is no rank {rank} that others wait for in a world of {world}")
-    return int(rank), positive_float(milliseconds, flag="--plant-delay") / 1e3
+    delay_ms = positive_float(milliseconds, flag="--plant-delay")
+    if not MIN_DELAY_MS <= delay_ms <= MAX_DELAY_MS:
+        raise ConfigError(f"--plant-delay {text}: must lie between {MIN_DELAY_MS:g} and {MAX_DELAY_MS:g} ms")
+    return int(rank), delay_ms / 1e3

@@ -27,7 +27,7 @@ class Lap:
     start_s: float
     """On this host's monotonic clock, as are the next."""
     arrivals_s: dict[Span, float]
-    """When each collective was begun."""
+    """When each collective was begun: called, or posted, or, once posted, waited for."""
     host_s: float
     """What the host took to hand everything out."""
     host_bound: bool

@@ -32,7 +32,7 @@ ANSWER_S: Final = 5.0
 POLL_S: Final = 0.1
 # What gloo and NCCL say when it is the peer that failed.
 _PEER_FAILED: Final = re.compile(r"gloo|connection (closed|reset|refused)|timed out|timeout|nccl|broken pipe", re.I)
-_SOURCE_PLACE: Final = re.compile(r"^\[\S+:\d+\] ")
+_SOURCE_PLACE: Final = re.compile(r"^\[(\S+:\d+|enforce fail at [^\]]+)\]( err == 0\.)? ")
 _OUT_OF_MEMORY: Final = re.compile(r"out of memory|can't allocate memory|bad_alloc", re.I)
 
 
@@ -165,7 +165,7 @@ def attempt(ranks: Ranks, what: str, work: Callable[[], T]) -> T | str:
     problem, result = None, None
     try:
         result = work()
-    except (RuntimeError, MemoryError, NotImplementedError) as error:
+    except (RuntimeError, MemoryError, NotImplementedError, TypeError, ValueError, OverflowError) as error:
         if is_peer_failure(error):
             raise
         kind = "out of memory" if is_out_of_memory(error) else type(error).__name__

@@ -13,8 +13,8 @@ import torch.distributed as dist
 from torch.distributed.distributed_c10d import PrefixStore, Store
 from torch.distributed.rendezvous import rendezvous
 
-from bench.harness.world.ranks import LoneRank, Ranks, WorldRanks
-from tp.errors import MeasurementError
+from bench.harness.world.ranks import LoneRank, Ranks, WorldRanks, own_place
+from tp.errors import ConfigError, MeasurementError
 from tp.plan.ops import Backend
 
 # Of glibc's malloc.h.
@@ -45,14 +45,21 @@ class Launch:
 
 
 def read_launch(environ: Mapping[str, str] = os.environ) -> Launch:
-    """The place that torchrun's environment variables give; without them, a world of one."""
-    world = int(environ.get("WORLD_SIZE", "1"))
+    """The place that torchrun's environment variables give; without them, a world of one. ConfigError for nonsense."""
+    world = _number(environ, "WORLD_SIZE", 1)
     return Launch(
-        rank=int(environ.get("RANK", "0")),
+        rank=_number(environ, "RANK", 0),
         world=world,
-        local_rank=int(environ.get("LOCAL_RANK", "0")),
-        local_world=int(environ.get("LOCAL_WORLD_SIZE", str(world))),
+        local_rank=_number(environ, "LOCAL_RANK", 0),
+        local_world=_number(environ, "LOCAL_WORLD_SIZE", world),
     )
+
+
+def _number(environ: Mapping[str, str], name: str, default: int) -> int:
+    text = environ.get(name, str(default))
+    if not text.isdecimal():
+        raise ConfigError(f"{name}={text}: is not a number; start the ranks with torchrun, or unset it")
+    return int(text)
 
 
 def backend_of(kind: DeviceKind) -> Backend:
@@ -99,11 +106,23 @@ def joined(launch: Launch, kind: DeviceKind, *, timeout_s: float) -> Iterator[tu
     if launch.world == 1:
         yield LoneRank(), None
         return
+    try:
+        joining = _join(kind, timeout_s)
+    except (RuntimeError, ValueError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise MeasurementError(
+            f"rank {launch.rank} of {launch.world} on {own_place().node}: the ranks did not meet within "
+            f"{timeout_s:g} s (--timeout): {reason}; look at MASTER_ADDR, MASTER_PORT, and whether all ranks started"
+        ) from error
+    yield joining
+    dist.destroy_process_group()
+
+
+def _join(kind: DeviceKind, timeout_s: float) -> tuple[Ranks, Store]:
     timeout = timedelta(seconds=timeout_s)
     store, rank, world = next(rendezvous("env://", timeout=timeout))
     # NCCL's own watchdog would end the process without a word of where it was; ours comes first.
     backend, patience = ("cpu:gloo,cuda:nccl", 1.5) if kind == "cuda" else ("gloo", 1.0)
     groups = PrefixStore("groups", store)
     dist.init_process_group(backend, store=groups, rank=rank, world_size=world, timeout=timeout * patience)
-    yield WorldRanks(timeout_s=timeout_s), PrefixStore("faults", store)
-    dist.destroy_process_group()
+    return WorldRanks(timeout_s=timeout_s), PrefixStore("faults", store)

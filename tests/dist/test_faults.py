@@ -90,7 +90,7 @@ def start(tiny, tmp_path):
         flags = ("--model", str(tiny), "--strategy", "allreduce", "--timeout", timeout)
         running = Running(tmp_path / "faulty.jsonl", *flags, "--seq", LENGTHS, "--seconds", SECONDS)
         running.wait_for("case", 1)
-        time.sleep(3)
+        time.sleep(2)
         return running
 
     return started

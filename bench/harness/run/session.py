@@ -55,7 +55,7 @@ def session(run: RunSettings, console: Console) -> Iterator[Session]:
             except (Exception, Interrupted) as error:
                 ended = guard.explain(error)
                 with suppress(MeasurementError):  # the disk may be what failed
-                    writer.append(end_line(ended, interrupted=isinstance(error, Interrupted)))
+                    writer.append(end_line(ended, interrupted=ended.exit_code > 128))
                 raise ended from error
         writer.append(end_line())
 

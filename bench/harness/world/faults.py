@@ -8,6 +8,7 @@ answer are killed, since torchrun would give a stopped process half a minute mor
 import json
 import os
 import re
+import select
 import signal
 import sys
 import threading
@@ -29,6 +30,8 @@ T = TypeVar("T")
 
 # How long a failing rank waits for the others to say that they fail too.
 ANSWER_S: Final = 5.0
+# The same when a signal ended it, which the others have got too.
+INTERRUPTED_S: Final = 1.0
 POLL_S: Final = 0.1
 # What gloo and NCCL say when it is the peer that failed.
 _PEER_FAILED: Final = re.compile(r"gloo|connection (closed|reset|refused)|timed out|timeout|nccl|broken pipe", re.I)
@@ -93,11 +96,17 @@ class Guard:
             problem=_first_line(error),
             of_peer=isinstance(error, Interrupted) or is_peer_failure(error),
         )
-        answers = self._call_roll(mine)
-        silent = [rank for rank in range(self._ranks.size) if rank not in answers] if mine.of_peer else []
-        speaks = self._ranks.rank == min(answers)
-        if speaks:
-            self._kill(silent)
+        if isinstance(error, Interrupted):
+            # The others may be in a collective, deaf until this rank lets go of it; only a dead one is to blame.
+            answers = self._call_roll(mine, INTERRUPTED_S)
+            speaks = not any(self._lives(rank) for rank in range(self._ranks.rank))
+            silent = [rank for rank in self._handles if rank not in answers and not self._lives(rank)]
+        else:
+            answers = self._call_roll(mine, ANSWER_S)
+            speaks = self._ranks.rank == min(answers)
+            silent = [rank for rank in range(self._ranks.size) if rank not in answers] if mine.of_peer else []
+            if speaks:
+                self._kill(silent)
         code = 128 + error.number if isinstance(error, Interrupted) and not silent else 1
         message = f"{_message(answers, silent, self._ranks.places)}; {self._remedy}"
         return RunEnded(message, speaks=speaks, exit_code=code)
@@ -111,11 +120,11 @@ class Guard:
             time.sleep(POLL_S)
         leave(self.explain(TimeoutError(f"timed out: nothing moved for {self._timeout_s:g} s (--timeout)")))
 
-    def _call_roll(self, mine: Answer) -> dict[int, Answer]:
+    def _call_roll(self, mine: Answer, patience_s: float) -> dict[int, Answer]:
         answers = {self._ranks.rank: mine}
         if self._store is None:
             return answers
-        deadline = time.monotonic() + ANSWER_S
+        deadline = time.monotonic() + patience_s
         with suppress(RuntimeError):  # the store is gone too: then nobody else answers
             self._store.set(f"failed/{self._ranks.rank}", json.dumps(_plain(mine)))
             while len(answers) < self._ranks.size and time.monotonic() < deadline:
@@ -124,6 +133,14 @@ class Guard:
                         answers[rank] = Answer(**json.loads(self._store.get(f"failed/{rank}")))
                 time.sleep(POLL_S)
         return answers
+
+    def _lives(self, rank: int) -> bool:
+        """Whether the process of a rank of this host is there; of another host nobody knows, and it is not said."""
+        if rank not in self._handles:
+            return False
+        poll = select.poll()
+        poll.register(self._handles[rank], select.POLLIN)  # readable once the process has ended
+        return not poll.poll(0)
 
     def _kill(self, silent: Sequence[int]) -> None:
         for rank in silent:

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from bench.harness.record.files import RecordWriter, finished_keys, read_lines, read_record
+from bench.harness.record.files import RecordWriter, finished_cases, read_lines, read_record
 from bench.harness.record.records import AnyLine, CaseResult
 from bench.harness.record.scan import seal
 from tests.unit.record_lines import HEADER, LINES, OP, PLANNED, RESULT, write
@@ -76,7 +76,7 @@ def test_what_is_set_aside_does_not_count_as_finished(tmp_path: Path) -> None:
     """`--resume` asks first and opens then: a case must not be taken for finished and then be moved out."""
     path = write(tmp_path / "r.jsonl", HEADER, PLANNED, RESULT)
     tear(path, 1)  # all of the line but its end
-    finished = finished_keys(path, world=2)
+    finished = finished_cases(path, world=2).keys()
     write(path)
     assert finished == frozenset(line.key for line in read_lines(path) if isinstance(line, CaseResult)) == frozenset()
 

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bench.harness.record.files import RecordWriter, finished_keys, finished_ops, read_lines, read_record
+from bench.harness.record.files import RecordWriter, finished_cases, finished_ops, read_lines, read_record
 from bench.harness.record.records import AnyLine, CaseResult
 from tests.unit.record_factory import FixedTheory, drift, observation, planned, result, telemetry
 from tests.unit.record_lines import CHECK, HEADER, LINES, OP, PLANNED, RESULT, SAMPLES, write
@@ -258,24 +258,24 @@ def test_an_unknown_key_is_refused_however_deep_it_lies(tmp_path: Path) -> None:
 def test_finished_are_the_cases_that_are_ok_or_skipped(tmp_path: Path) -> None:
     lines = [replace(RESULT, key=status, status=status) for status in ("ok", "failed", "skipped")]
     path = write(tmp_path / "r.jsonl", HEADER, PLANNED, *lines, OP)
-    assert finished_keys(path, world=2) == frozenset()  # what was estimated of them is lost
+    assert finished_cases(path, world=2).keys() == frozenset()  # what was estimated of them is lost
     assert finished_ops(path, world=2) == {OP.op}
     assert finished_ops(tmp_path / "absent.jsonl", world=2) == frozenset()
     plans = [replace(PLANNED, key=line.key) for line in lines]
     write(path, HEADER, *plans, *lines)
-    assert finished_keys(path, world=2) == {"ok", "skipped"}
-    assert finished_keys(tmp_path / "absent.jsonl", world=2) == frozenset()
+    assert finished_cases(path, world=2).keys() == {"ok", "skipped"}
+    assert finished_cases(tmp_path / "absent.jsonl", world=2).keys() == frozenset()
 
 
 def test_a_file_to_resume_has_as_many_ranks(tmp_path: Path) -> None:
     path = write(tmp_path / "r.jsonl", HEADER)
     with pytest.raises(ConfigError, match="is a run of 2 ranks, not of 4; resume with as many ranks"):
-        finished_keys(path, world=4)
+        finished_cases(path, world=4)
     path.write_text("something else\n")
     with pytest.raises(ConfigError, match="holds no record to resume"):
         finished_ops(path, world=4)
     path.write_text("")  # a disk that was full before the header
-    assert finished_keys(path, world=4) == frozenset()
+    assert finished_cases(path, world=4).keys() == frozenset()
 
 
 def test_a_file_that_cannot_be_read_is_one_line(tmp_path: Path) -> None:

@@ -19,13 +19,16 @@ class Probe(Protocol):
 
 
 class Probes:
-    """Several probes of one machine as one; their names differ."""
+    """Several probes of one machine as one; their names differ. Facts do not change and are read once."""
 
     def __init__(self, probes: Sequence[Probe]) -> None:
         self._probes = tuple(probes)
+        self._facts: Facts | None = None
 
     def facts(self) -> Facts:
-        return merge_facts(probe.facts() for probe in self._probes)
+        if self._facts is None:
+            self._facts = merge_facts(probe.facts() for probe in self._probes)
+        return self._facts
 
     def read(self) -> Reading:
         return merge_readings(probe.read() for probe in self._probes)
@@ -33,6 +36,5 @@ class Probes:
 
 def make_probe(device: torch.device) -> Probe:
     """The host, and on CUDA the GPU too, found by its UUID: CUDA's numbers are not NVML's."""
-    if device.type != "cuda":
-        return Host()
-    return Probes([Host(), Gpu(str(torch.cuda.get_device_properties(device).uuid))])
+    gpus = [Gpu(str(torch.cuda.get_device_properties(device).uuid))] if device.type == "cuda" else []
+    return Probes([Host(), *gpus])

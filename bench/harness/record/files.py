@@ -143,16 +143,11 @@ def _sync_folder(folder: Path) -> None:
         os.close(handle)
 
 
-def finished_keys(path: Path, *, world: int) -> frozenset[str]:
-    """The cases of a record file that need not be measured again: ok or skipped, and their plan is not lost.
+def finished_cases(path: Path, *, world: int) -> dict[str, Case]:
+    """The cases of a record file that need not be measured again, by key: ok or skipped, and their plan is not lost.
 
     ConfigError for a file that holds no record, or one of another number of ranks.
     """
-    return frozenset(finished_cases(path, world=world))
-
-
-def finished_cases(path: Path, *, world: int) -> dict[str, Case]:
-    """The cases of `finished_keys`, by key, as they were measured."""
     return {
         result.key: planned.case
         for run in _resumable(path, world)
@@ -162,7 +157,7 @@ def finished_cases(path: Path, *, world: int) -> dict[str, Case]:
 
 
 def finished_ops(path: Path, *, world: int) -> frozenset[AnyOp]:
-    """The single ops of a record file that need not be measured again; the errors are those of `finished_keys`."""
+    """The single ops of a record file that need not be measured again; the errors are those of `finished_cases`."""
     return frozenset(line.op for run in _resumable(path, world) for line in run.lines if isinstance(line, OpResult))
 
 

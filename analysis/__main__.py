@@ -7,6 +7,7 @@ from typing import Final
 from analysis.verbs.calibrate import calibrate
 from analysis.verbs.predict import predict
 from analysis.verbs.report import report
+from analysis.verbs.score import score
 from tp.errors import ConfigError, TpbenchError
 from tp.flags import choice
 
@@ -14,6 +15,7 @@ VERBS: Final[dict[str, Callable[[Sequence[str]], None]]] = {
     "report": report,
     "calibrate": calibrate,
     "predict": predict,
+    "score": score,
 }
 
 

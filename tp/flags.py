@@ -5,6 +5,7 @@ import difflib
 import io
 import itertools
 import re
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import fields
 from typing import Any, Final, TypeVar
@@ -16,6 +17,7 @@ from tp.errors import ConfigError
 T = TypeVar("T")
 
 _COLOUR: Final = re.compile(r"\x1b\[[0-9;]*m")
+_RANGE: Final = re.compile(r"0*[1-9]\d{0,17}(:0*[1-9]\d{0,17}){1,2}")
 
 
 def parse_flags(cls: type[T], args: Sequence[str] | None = None, *, prog: str, description: str) -> T:
@@ -89,6 +91,29 @@ def comma_list(text: str, convert: Callable[[str], T], *, flag: str) -> tuple[T,
     if doubles:
         raise ConfigError(f"{flag} {text}: {min(doubles)} is given twice; name it once")
     return tuple(convert(word) for word in words)
+
+
+def int_ranges(text: str, *, flag: str, most: int = 100_000) -> tuple[int, ...]:
+    """The positive integers of a list of values and of ranges LO:HI and LO:HI:STEP, ends included.
+
+    ConfigError for an empty range, a step of zero, a value given twice and more than `most` values.
+    """
+    found: list[int] = []
+    for word in comma_list(text, str, flag=flag):
+        if ":" in word and not _RANGE.fullmatch(word):
+            raise ConfigError(f"{flag} {word[:40]}: not a range of positive whole numbers; write LO:HI or LO:HI:STEP")
+        low, *rest = (positive_int(end, flag=flag) for end in word.split(":"))
+        high, step = (*rest, *(low, 1)[len(rest) :])
+        values = range(low, high + 1, step)
+        if not values:
+            raise ConfigError(f"{flag} {word}: an empty range; put the smaller end first, {flag} {high}:{low}")
+        if len(found) + len(values) > most:
+            raise ConfigError(f"{flag} {text}: more than {most:,} values; take a larger step")
+        found.extend(values)
+    doubles = [value for value, times in Counter(found).items() if times > 1]
+    if doubles:
+        raise ConfigError(f"{flag} {text}: {doubles[0]} is given twice; name it once")
+    return tuple(found)
 
 
 def choice(text: str, allowed: Sequence[T], *, flag: str) -> T:

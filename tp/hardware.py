@@ -21,6 +21,7 @@ ARITHMETIC_TOLERANCE: Final = 0.05
 Sparsity = Literal["dense", "2:4"]
 Direction = Literal["one-way", "two-way"]
 LinkKind = Literal["nvlink", "pcie", "host-memory", "ethernet", "infiniband"]
+Architecture = Literal["ampere", "ada", "hopper", "blackwell", "blackwell-rtx", "cdna3"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,6 +68,8 @@ class Device:
     power_limit_w: float | None = None
     nvml_names: tuple[str, ...] = ()
     """What NVML calls it; `--hardware auto` matches these."""
+    architecture: Architecture | None = None
+    """Of a GPU: which measured one it resembles where it was not measured itself."""
 
     def __post_init__(self) -> None:
         _require_positive("num_units", self.num_units)
@@ -157,6 +160,12 @@ class Node:
 def load_node(name: str) -> Node:
     """The node `name` of the catalogue, or described by the TOML file of that path."""
     return catalogue.load(name, Node, kind="hardware", flag="--hardware")
+
+
+def find_node(device: str) -> Node | None:
+    """The node of the catalogue whose device has this name, as calibrations and records state it."""
+    nodes = (load_node(name) for name in catalogue.names("hardware"))
+    return next((node for node in nodes if node.device.name == device), None)
 
 
 def _require_positive(field: str, value: float | None) -> None:

@@ -125,13 +125,27 @@ def interleaved(cases: Sequence[PlannedCase]) -> Iterator[list[PlannedCase]]:
         yield list(group)
 
 
+def lengths(suite: Suite, phase: Phase, chosen: Defaults) -> tuple[int, ...]:
+    """Tokens a sequence, in decode those of its context."""
+    return (suite.context if phase == "decode" else ()) or suite.seq or (chosen.seq,)
+
+
+def families(suite: Suite, block: Block, *, chosen: Defaults) -> list[Case]:
+    """One case of every combination of all but batch and length: what a plan over a grid is made for.
+
+    Where the suite leaves the chunks of `overlap` open they are 1 here. PlanError for a degree that cannot split a
+    model, as `expand`.
+    """
+    first = replace(suite, batch=suite.batch[:1], seq=suite.seq[:1], context=suite.context[:1])
+    return [planned.case for planned in expand(first, block, world=None, chosen=chosen, choose_chunks=lambda case: 1)]
+
+
 def _workloads(suite: Suite, chosen: Defaults) -> Iterator[Workload]:
     dtype = suite.dtype or chosen.dtype
     if suite.context and "decode" not in suite.phase:
         raise ConfigError(f"--context {suite.context[0]}: only decode has a context of its own; add --phase decode")
     for phase, batch in itertools.product(suite.phase, suite.batch):
-        lengths = suite.seq or (chosen.seq,)
-        for length in (suite.context or lengths) if phase == "decode" else lengths:
+        for length in lengths(suite, phase, chosen):
             seq = 1 if phase == "decode" else length
             yield Workload(phase=phase, batch=batch, seq=seq, context=length, dtype=dtype)
 

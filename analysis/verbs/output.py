@@ -1,6 +1,9 @@
 """What the verbs share: the console, and inputs that must be given."""
 
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Annotated, Final
 
 import tyro
@@ -15,15 +18,25 @@ Inputs = Annotated[tuple[str, ...], tyro.conf.Positional]
 PLAIN_WIDTH: Final = 140
 
 
-def make_console() -> Console:
+def make_console(*, plain_width: int = PLAIN_WIDTH) -> Console:
     """Standard output; plain text on lines of their own when it is not a terminal."""
     console = Console(highlight=False)
-    return console if console.is_terminal else Console(highlight=False, width=PLAIN_WIDTH)
+    return console if console.is_terminal else Console(highlight=False, width=plain_width)
 
 
 def note(problem: str) -> None:
     """Tell on standard error what is wrong with a file that was read all the same."""
     print(f"note: {printable(problem)}", file=sys.stderr)
+
+
+@contextmanager
+def writing(flag: str, path: Path) -> Iterator[None]:
+    """ConfigError where the file that `flag` names cannot be written."""
+    try:
+        yield
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise ConfigError(f"{flag} {path}: cannot be written ({reason}); name another file") from error
 
 
 def require(value: str, flag: str, what: str) -> None:

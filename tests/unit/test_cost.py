@@ -10,9 +10,22 @@ from hypothesis import strategies as st
 
 from tp.case import Case, Workload
 from tp.cost.article import ArticleTheory
-from tp.cost.calibrated import CalibratedTheory, Calibration, curve_key, load_calibration
+from tp.cost.calibrated import (
+    FOREIGN_LOG_ERROR,
+    LAYERS,
+    OTHER_DTYPE_LOG_ERROR,
+    OTHER_LAYOUT_LOG_ERROR,
+    CalibratedTheory,
+    Calibration,
+    curve_key,
+    find,
+    load_calibration,
+)
 from tp.cost.choose import make_theories
-from tp.cost.curves import AttentionCurve, Fit, GemmCurve, SizeCurve
+from tp.cost.curves.attention import SumAttention
+from tp.cost.curves.gemm import RooflineGemm
+from tp.cost.curves.size import SizeCurve
+from tp.cost.curves.trust import Fit
 from tp.cost.datasheet import DatasheetTheory
 from tp.cost.theory import OpEstimate, Theory, TheoryName, estimate_plan, point
 from tp.errors import ConfigError
@@ -196,22 +209,29 @@ def test_a_part_of_which_nothing_is_known_has_no_seconds() -> None:
     assert estimate_plan(alone, Priced({"gemm": point(3.0)})).part("communication").seconds == 0.0
 
 
-FIT = Fit(rows=40, held_out_mape_percent=5.0, log_error_90=math.log(1.1), low=(1e3,), high=(1e6,))
-GEMM_FIT = replace(FIT, low=(64, 64, 64), high=(8192, 8192, 8192))
-GEMM = GemmCurve(startup_s=5e-6, flops_per_s=1e12, bytes_per_s=1e11, sharpness=2.0, fit=GEMM_FIT)
-ATTENTION = AttentionCurve(startup_s=5e-6, seconds_per_flop=1e-12, seconds_per_byte=1e-11, fit=FIT)
+FIT = Fit(
+    rows=40,
+    held_out_mape_percent=5.0,
+    held_out_median_percent=4.0,
+    log_error_90=math.log(1.1),
+    low=(1e3,),
+    high=(1e6,),
+)
+GEMM_FIT = replace(FIT, low=(64.0, 64.0, 64.0), high=(8192.0, 8192.0, 8192.0))
+GEMM = RooflineGemm(startup_s=5e-6, flops_per_s=1e12, bytes_per_s=1e11, sharpness=2.0, fit=GEMM_FIT)
+ATTENTION = SumAttention(startup_s=5e-6, seconds_per_flop=1e-12, seconds_per_byte=1e-11, fit=FIT)
 LINES = SizeCurve(
     latency_s=(1e-5, 1e-4), seconds_per_byte=(1e-8, 1e-9), log_size=(0.0,), log_correction=(0.0,), fit=FIT
 )
 
 
 CALIBRATION = Calibration(
-    schema_version=1,
+    schema_version=2,
     hardware="mine",
     created="2026-11-22T00:00:00+00:00",
     sources=("runs/x.jsonl",),
     gemm={"bf16/nt": GEMM},
-    attention={"bf16/forward": replace(ATTENTION, fit=GEMM_FIT)},
+    attention={"bf16/forward": replace(ATTENTION, fit=replace(GEMM_FIT, low=(1.0, 64.0, 64.0)))},
     elementwise={"bf16/norm": LINES},
     collectives={
         "all_reduce/2/bf16": replace(LINES, latency_s=(1e-5, 1e-5), seconds_per_byte=(1e-9, 1e-9)),
@@ -221,8 +241,8 @@ CALIBRATION = Calibration(
 )
 
 
-def calibrated(op: Op) -> OpEstimate | None:
-    return CalibratedTheory(calibration=CALIBRATION).price(op)
+def calibrated(op: Op, *, source: str | None = None, calibration: Calibration = CALIBRATION) -> OpEstimate | None:
+    return CalibratedTheory(calibration=calibration).price(op, source=source)
 
 
 def test_an_op_is_looked_up_by_what_it_is() -> None:
@@ -231,14 +251,57 @@ def test_an_op_is_looked_up_by_what_it_is() -> None:
     assert not found.extrapolated
     assert found.seconds == pytest.approx(5e-6 + math.hypot(1e-3, 4e-5))
     assert found.high_s == pytest.approx(1.1 * found.seconds)
-    assert calibrated(replace(gemm(1000, 1000, 500), layout="tn")) is None
-    assert calibrated(replace(gemm(1000, 1000, 500), dtype="fp16")) is None
+    assert calibrated(replace(gemm(1000, 1000, 500), dtype="fp32")) is None
     assert calibrated(core()) is not None
     assert calibrated(core(backward=True)) is calibrated(core(seq=1)) is None
     assert calibrated(replace(elementwise(4096), kind="rope")) is None
     norm = calibrated(elementwise(100_000))
     assert norm is not None
     assert norm.seconds == pytest.approx(1e-4 + 1e-4)  # the second line, under 1e-5 + 1e-3 of the first
+
+
+@pytest.mark.parametrize(
+    ("op", "between"),
+    [
+        (replace(gemm(1000, 1000, 500), dtype="fp16"), OTHER_DTYPE_LOG_ERROR),
+        (replace(gemm(1000, 1000, 500), layout="tn"), OTHER_LAYOUT_LOG_ERROR),
+        (replace(gemm(1000, 1000, 500), layout="nn", dtype="fp16"), OTHER_LAYOUT_LOG_ERROR),
+    ],
+)
+def test_a_sibling_stands_in_with_a_wider_interval_and_is_marked(op: Gemm, between: float) -> None:
+    own, found = calibrated(gemm(1000, 1000, 500)), calibrated(op)
+    assert own is not None and found is not None
+    assert (found.seconds, found.extrapolated, own.extrapolated) == (own.seconds, True, False)
+    # Both errors stand between the rows and the op, independent of each other.
+    width = math.exp(math.hypot(math.log(1.1), between))
+    assert (found.low_s, found.high_s) == pytest.approx((own.seconds / width, own.seconds * width))
+
+
+def quick(curve: RooflineGemm, *sources: str) -> RooflineGemm:
+    """Ten times as fast; what prices an op is told by its seconds."""
+    return replace(curve, startup_s=0.0, flops_per_s=1e13, bytes_per_s=1e12, sources=sources)
+
+
+def test_a_source_has_its_own_curve_and_layers_price_plans() -> None:
+    curves = {
+        "bf16/nt": replace(GEMM, sources=("a", "b")),
+        "bf16/nt#c": quick(GEMM, "c"),
+        f"bf16/nt#{LAYERS}": replace(GEMM, flops_per_s=5e11, sources=("d",)),
+    }
+    op = gemm(1000, 1000, 500)
+    assert find(curves, op, "b") == (curves["bf16/nt"], 0.0)
+    assert find(curves, op, "c") == (curves["bf16/nt#c"], 0.0)
+    # A plan's products run one after another, as a layer's do.
+    assert find(curves, op, None) == (curves[f"bf16/nt#{LAYERS}"], 0.0)
+    stranger = find(curves, op, "e")
+    assert stranger == (curves["bf16/nt"], FOREIGN_LOG_ERROR)
+    assert find(curves, replace(op, dtype="fp32"), "b") is None
+    made = replace(CALIBRATION, gemm=curves)
+    known, unknown = calibrated(op, source="b", calibration=made), calibrated(op, source="e", calibration=made)
+    assert known is not None and unknown is not None
+    assert (known.extrapolated, unknown.extrapolated) == (False, True)
+    assert known.high_s == pytest.approx(1.1 * known.seconds)
+    assert unknown.high_s == pytest.approx(math.exp(math.hypot(math.log(1.1), FOREIGN_LOG_ERROR)) * unknown.seconds)
 
 
 def test_keys_tell_curves_apart() -> None:
@@ -289,9 +352,9 @@ def test_a_calibration_survives_its_file(
     ("old", "new", "message"),
     [
         ("{", "", "not valid JSON"),
-        ('"schema_version":1', '"schema_version":2', "schema_version = 2: Input should be 1"),
+        ('"schema_version":2', '"schema_version":3', "schema_version = 3: Input should be 2"),
         ('"hardware":"mine",', "", "key 'hardware' is missing; add it"),
-        ('"sharpness"', '"sharpnes"', "unknown key 'gemm.bf16/nt.sharpnes'; did you mean 'sharpness'?"),
+        ('"sharpness"', '"sharpnes"', "sharpnes'; did you mean 'sharpness'?"),
         ('"startup_s":5e-6', '"startup_s":"fast"', "startup_s = 'fast': Input should be a valid number"),
         ('"startup_s":5e-6', '"startup_s":NaN', "startup_s = nan: Input should be a finite number"),
     ],

@@ -9,7 +9,8 @@ import pandas as pd
 import pytest
 
 from analysis.__main__ import main
-from analysis.load import Run, load_run, ops_table
+from analysis.load import Run, load_run
+from analysis.measured import of_run
 from analysis.tables import parts_frame
 from bench.harness.record.files import RecordWriter, read_record
 from bench.harness.record.records import AnyLine, End
@@ -25,7 +26,9 @@ from tests.unit.record_factory import (
     telemetry,
     write_run,
 )
+from tp.cost.calibrated import curve_sizes
 from tp.errors import ConfigError
+from tp.plan.ops import sum_bytes
 from tp.schema import to_json
 
 pytestmark = pytest.mark.unit
@@ -139,11 +142,12 @@ def figures(run: Run) -> pd.DataFrame:
     """Every number of the flat tables, by case and part or by op; no samples are no number."""
     parts = parts_frame([run]).set_index(["case", "part"])[list(FIGURES)].astype(float)
     parts["samples"] = parts["samples"].replace(0.0, float("nan"))
-    ops = ops_table([run])
-    if ops.empty:
+    ops = of_run(run)
+    if not ops:
         return parts
-    sizes = pd.MultiIndex.from_arrays([ops["op"], ops["sizes"].map(str)], names=["case", "part"])
-    return pd.concat([parts, ops.set_index(sizes)[["bytes", "flops", "time_s"]].astype(float)])
+    sizes = pd.MultiIndex.from_tuples([(row.op.op, str(curve_sizes(row.op))) for row in ops], names=["case", "part"])
+    numbers = {"bytes": [sum_bytes([row.op]) for row in ops], "flops": [row.op.flops for row in ops]}
+    return pd.concat([parts, pd.DataFrame(numbers | {"time_s": [row.seconds for row in ops]}, index=sizes)])
 
 
 def differing(found: pd.DataFrame, right: pd.DataFrame) -> list[object]:

@@ -183,3 +183,10 @@ def test_choice_names_what_there_is(text: str, message: str) -> None:
     with pytest.raises(ConfigError) as caught:
         flags.choice(text, phases, flag="--phase")
     assert str(caught.value) == message
+
+
+@given(st.integers(1, 50), st.integers(0, 50), st.integers(1, 20), st.integers(200, 300))
+def test_ranges_hold_both_ends(low: int, more: int, step: int, alone: int) -> None:
+    expected = (*range(low, low + more + 1, step), alone)
+    assert flags.int_ranges(f"{low}:{low + more}:{step}, {alone}", flag="--seq") == expected
+    assert flags.int_ranges(f"{low}:{low + more}", flag="--seq") == tuple(range(low, low + more + 1))

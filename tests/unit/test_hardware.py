@@ -24,13 +24,27 @@ PUBLISHED = {
     "h800-sxm": (989.4, 400, "nvlink4"),
     "gh200": (990, 900, "nvlink4"),
     "rtx-4090": (165.2, 63, "pcie4"),
+    "l40s": (362.05, 63, "pcie4"),
+    "h200-sxm": (989.4, 900, "nvlink4"),
+    "b200-sxm": (2250, 1800, "nvlink5"),
+    "rtx-pro-6000": (503.8, 126, "pcie5"),
 }
 
 # Ampere's matrix units multiply nothing narrower than int8; Ada's (capability 8.9) were NVIDIA's next with fp8.
 WITHOUT_FP8 = ("a100-pcie-80gb", "a100-sxm-80gb")
 
 # Dense fp8 TFLOP/s, accumulating in fp32.
-FP8 = {"h100-pcie": 1513, "h100-sxm": 1978.9, "h800-sxm": 1978.9, "gh200": 1979, "rtx-4090": 330.3}
+FP8 = {
+    "h100-pcie": 1513,
+    "h100-sxm": 1978.9,
+    "h800-sxm": 1978.9,
+    "gh200": 1979,
+    "rtx-4090": 330.3,
+    "l40s": 733,
+    "h200-sxm": 1978.9,
+    "b200-sxm": 4500,
+    "rtx-pro-6000": 1007.6,
+}
 
 # One direction of x16, after 128b/130b coding.
 PCIE_BYTES_PER_S = {"pcie4": 16 * 16e9 / 8 * 128 / 130, "pcie5": 16 * 32e9 / 8 * 128 / 130}

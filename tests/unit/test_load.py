@@ -5,8 +5,11 @@ from pathlib import Path
 
 import pytest
 
-from analysis.calibrate import fit_runs, write_calibration
-from analysis.load import OP_COLUMNS, load_run, load_runs, ops_table
+from analysis.__main__ import main
+from analysis.calibrate import fit_rows, write_calibration
+from analysis.inputs import read_inputs
+from analysis.load import load_run, load_runs
+from analysis.measured import Measured, of_run
 from analysis.tables import parts_frame
 from bench.harness.record.files import RecordWriter
 from bench.harness.record.parts import COLUMNS
@@ -23,13 +26,14 @@ from bench.harness.record.records import (
     Times,
 )
 from tp.case import Case, Workload
-from tp.cost.calibrated import load_calibration
+from tp.cost.calibrated import curve_sizes, load_calibration, open_calibration
+from tp.cost.curves.gemm import RooflineGemm
 from tp.cost.theory import Estimate, PartEstimate, TheoryName
 from tp.errors import ConfigError
 from tp.hardware import load_node
 from tp.model import load_model
 from tp.plan.build import build_plan
-from tp.plan.ops import AttentionCore, Collective, Elementwise, Gemm, Op
+from tp.plan.ops import AttentionCore, Collective, Elementwise, Gemm, Op, sum_bytes
 
 pytestmark = pytest.mark.unit
 
@@ -261,17 +265,24 @@ ALL_GATHER = Collective(
 def test_ops_timed_alone(tmp_path: Path) -> None:
     times = ((1.0, 3.0), (5.0, 2.0), (4.0, 4.0))  # slowest 3, 5, 4
     path = write(tmp_path / "r.jsonl", HEADER, *(op_result(op, *times) for op in (GEMM, CORE, PASS, ALL_GATHER)))
-    table = ops_table(load_runs([path]))
-    assert list(table.columns) == list(OP_COLUMNS)
-    assert [tuple(row) for row in table.itertuples(index=False)] == [
-        # 2*4*8*16; 2 * (64 + 128 + 32)
-        ("gemm", "bf16/nt", (4, 8, 16), 1024.0, 448.0, 4.0),
-        # 4*2*1*64*4*16; 2 * (2*2*1*4*16 + 2*2*64*2*16)
-        ("attention", "bf16/decode", (8, 64, 16), 32768.0, 16896.0, 4.0),
-        ("elementwise", "bf16/norm", (150.0,), 0.0, 150.0, 4.0),
+    rows = [row for run in load_runs([path]) for row in of_run(run)]
+    assert [(row.op, row.key, curve_sizes(row.op), row.seconds) for row in rows] == [
+        (GEMM, "bf16/nt", (4, 8, 16), 4.0),
+        (CORE, "bf16/decode", (8, 64, 16), 4.0),
+        (PASS, "bf16/norm", (150.0,), 4.0),
         # The size of nccl-tests, not what a rank sends.
-        ("collective", "all_gather/2/bf16", (1000,), 0.0, 1000.0, 4.0),
+        (ALL_GATHER, "all_gather/2/bf16", (1000,), 4.0),
     ]
+    assert [(row.op.flops, sum_bytes([row.op])) for row in rows] == [
+        (1024.0, 448.0),  # 2*4*8*16; 2 * (64 + 128 + 32)
+        (32768.0, 16896.0),  # 4*2*1*64*4*16; 2 * (2*2*1*4*16 + 2*2*64*2*16)
+        (0.0, 150.0),
+        (0.0, 500.0),  # (n - 1) / n
+    ]
+    assert [row.kind for row in rows] == ["gemm", "attention", "elementwise/norm", "all_gather/2"]
+    assert {(row.group, row.source, row.nodes) for row in rows} == {
+        ("records", "NVIDIA H100 SXM5 80GB on an unnamed host", 1)
+    }
 
 
 def calibration_lines(header: Header = HEADER) -> list[Header | OpResult]:
@@ -283,37 +294,59 @@ def calibration_lines(header: Header = HEADER) -> list[Header | OpResult]:
     return lines
 
 
+def rows_of(*paths: Path) -> tuple[Measured, ...]:
+    return read_inputs(paths, select={}, tell=print).rows
+
+
 def test_records_become_a_calibration_file(tmp_path: Path) -> None:
     path = write(tmp_path / "gemm.jsonl", *calibration_lines())
-    made = fit_runs([path], hardware=None)
+    # Of no class that has a tile model, as a CPU: the roofline.
+    device = replace(HEADER.hardware.device, architecture=None)
+    made = fit_rows(rows_of(path), device, sources=(str(path),), tell=print)
     assert made.hardware == "NVIDIA H100 SXM5 80GB"
     assert made.sources == (str(path),)
     assert (list(made.gemm), made.attention, made.elementwise, made.collectives) == (["bf16/nt"], {}, {}, {})
-    assert made.gemm["bf16/nt"].flops_per_s == pytest.approx(1e12, rel=0.02)
-    assert made.gemm["bf16/nt"].fit.low == (64, 1024, 1024)
+    curve = made.gemm["bf16/nt"]
+    assert isinstance(curve, RooflineGemm)
+    assert curve.flops_per_s == pytest.approx(1e12, rel=0.02)
+    assert curve.fit.low == (64, 1024, 1024)
+    assert curve.sources == ("NVIDIA H100 SXM5 80GB on an unnamed host",)
     write_calibration(made, tmp_path / "new" / "c.json")
     assert load_calibration(tmp_path / "new" / "c.json", device=made.hardware) == made
-    assert fit_runs([path], hardware="mine").hardware == "mine"
     with pytest.raises(ConfigError, match=r"^--out .*: cannot be written \("):
         write_calibration(made, tmp_path)
 
 
-def test_a_calibration_needs_ops_of_one_machine(tmp_path: Path) -> None:
+def test_a_calibration_is_of_the_hardware_that_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path, out = write(tmp_path / "gemm.jsonl", *calibration_lines()), tmp_path / "c.json"
+    assert main(["calibrate", str(path), "--out", str(out)]) == 0
+    assert open_calibration(out).hardware == "NVIDIA H100 SXM5 80GB"
+    assert main(["calibrate", str(path), "--hardware", "l40s", "--out", str(out)]) == 0
+    assert open_calibration(out).hardware == load_node("l40s").device.name
+    with pytest.raises(ConfigError, match="is of NVIDIA L40S, not of NVIDIA H100 SXM5 80GB"):
+        load_calibration(out, device="NVIDIA H100 SXM5 80GB")
+    capsys.readouterr()
+
+
+def calibrate_refusal(capsys: pytest.CaptureFixture[str], *paths: Path) -> str:
+    assert main(["calibrate", *map(str, paths), "--out", str(paths[0].with_suffix(".json"))]) == 2
+    (error,) = [line for line in capsys.readouterr().err.splitlines() if not line.startswith("note: ")]
+    return error.removeprefix("error: ")
+
+
+def test_a_calibration_needs_ops_of_one_machine(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     one = planned()
     path = write(tmp_path / "attention.jsonl", HEADER, one, result(one))
-    with pytest.raises(ConfigError, match="holds no op timed alone; run bench/gemm.py"):
-        fit_runs([path], hardware=None)
+    assert "no op timed alone; measure with bench/gemm.py" in calibrate_refusal(capsys, path)
     few = write(tmp_path / "few.jsonl", *calibration_lines()[:4])
-    with pytest.raises(ConfigError, match=r"^gemm bf16/nt: 3 rows are too few to fit"):
-        fit_runs([few], hardware=None)
+    assert calibrate_refusal(capsys, few).startswith("gemm bf16/nt: 3 rows are too few to fit; measure at least 6")
     first = write(tmp_path / "1.jsonl", *calibration_lines())
     second = write(tmp_path / "2.jsonl", *calibration_lines(replace(HEADER, hardware=load_node("a100-sxm-80gb"))))
-    with pytest.raises(ConfigError, match="H100.*A100|A100.*H100"):
-        fit_runs([first, second], hardware=None)
+    told = calibrate_refusal(capsys, first, second)
+    assert "records of different hardware" in told and "H100" in told and "A100" in told
 
 
-def test_ranks_that_shared_cores_do_not_calibrate(tmp_path: Path) -> None:
+def test_ranks_that_shared_cores_do_not_calibrate(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Their times are marked as not comparable, so nothing may be predicted from them."""
     path = write(tmp_path / "r.jsonl", *calibration_lines(replace(HEADER, oversubscribed="2 ranks share 1 cores")))
-    with pytest.raises(ConfigError, match="2 ranks share 1 cores"):
-        fit_runs([path], hardware=None)
+    assert "2 ranks share 1 cores" in calibrate_refusal(capsys, path)

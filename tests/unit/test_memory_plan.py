@@ -7,7 +7,8 @@ import pytest
 from tests.unit.plan_factory import GPT3, LLAMA, MEGATRON, case_of
 from tp.case import BLOCKS, PHASES, STRATEGIES, TOKEN_STRATEGIES, Block, Case, Phase, Recompute, Strategy
 from tp.model import ModelShape, load_model
-from tp.plan.memory import HOLDING_KINDS, DeviceKind, HoldingKind, held_bytes, plan_memory
+from tp.plan.memory import HOLDING_KINDS, HoldingKind, held_bytes, plan_memory
+from tp.plan.workspace import DeviceKind
 from tp.units import Dtype
 
 pytestmark = pytest.mark.unit

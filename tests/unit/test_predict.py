@@ -12,7 +12,9 @@ from analysis.predict import PREDICTION_COLUMNS, article_ratio, article_table, p
 from tp.case import STRATEGIES
 from tp.cost.article import as_multi_head, flops_per_byte, largest_degree
 from tp.cost.calibrated import Calibration
-from tp.cost.curves import Fit, GemmCurve, SizeCurve
+from tp.cost.curves.gemm import RooflineGemm
+from tp.cost.curves.size import SizeCurve
+from tp.cost.curves.trust import Fit
 from tp.cost.datasheet import DatasheetTheory
 from tp.hardware import load_node
 from tp.model import load_model
@@ -143,8 +145,11 @@ def test_the_verb_redoes_the_articles_arithmetic(capsys: pytest.CaptureFixture[s
 
 
 def calibration(tmp_path: Path) -> Path:
-    fit = Fit(rows=9, held_out_mape_percent=1.0, log_error_90=0.1, low=(1, 1, 1), high=(1e6, 1e6, 1e6))
-    gemm = GemmCurve(startup_s=1e-5, flops_per_s=1e14, bytes_per_s=1e12, sharpness=4.0, fit=fit)
+    low, high = (1.0,) * 3, (1e6,) * 3
+    fit = Fit(
+        rows=9, held_out_mape_percent=1.0, held_out_median_percent=1.0, log_error_90=0.1, low=low, high=high
+    )
+    gemm = RooflineGemm(startup_s=1e-5, flops_per_s=1e14, bytes_per_s=1e12, sharpness=4.0, fit=fit)
     ring = SizeCurve(
         latency_s=(1e-5, 1e-5),
         seconds_per_byte=(1e-11, 1e-11),
@@ -153,7 +158,7 @@ def calibration(tmp_path: Path) -> Path:
         fit=replace(fit, low=(1,), high=(1e12,)),
     )
     made = Calibration(
-        schema_version=1,
+        schema_version=2,
         hardware="NVIDIA H100 SXM5 80GB",
         created="2026-11-22T00:00:00+00:00",
         sources=(),

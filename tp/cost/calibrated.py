@@ -1,54 +1,83 @@
-"""The theory that a machine's own measurements give: fitted curves, looked up by what an op is."""
+"""The theory that measurements give: fitted curves, looked up by what an op is, and by where its times come from."""
 
-from dataclasses import dataclass, replace
+import itertools
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Final, Literal
+from typing import Final, Literal, TypeVar
 
+from numpy.typing import ArrayLike
 from pydantic import with_config
 
-from tp import schema
-from tp.cost.curves import AttentionCurve, GemmCurve, SizeCurve
+from tp import catalogue, schema
+from tp.cost.collective import RankLaw, prior_log_error_90, prior_seconds, scaled_log_error_90, scaled_seconds
+from tp.cost.curves.attention import AttentionCurve
+from tp.cost.curves.gemm import GemmCurve
+from tp.cost.curves.size import SizeCurve
+from tp.cost.curves.trust import interval
+from tp.cost.priors import prior_attention, prior_decode, prior_elementwise, prior_gemm
 from tp.cost.theory import OpEstimate, TheoryName
 from tp.errors import ConfigError
-from tp.plan.ops import AttentionCore, Collective, CollectiveKind, Elementwise, Gemm, Op, bus_factor
+from tp.hardware import Device, Link
+from tp.plan.ops import AttentionCore, Collective, Elementwise, Gemm, Op, bus_factor
 from tp.schema import STRICT
-from tp.units import Dtype
+from tp.units import DTYPE_BYTES
 
-# 1: curves for gemm, attention, elementwise and collectives.
-CALIBRATION_VERSION: Final = 1
+# 1: curves for gemm, attention, elementwise and collectives. 2: forms by name, bands instead of neighbours, curves of
+# several sources.
+CALIBRATION_VERSION: Final = 2
+# The source whose curves price layers where there is one: its products ran as those of a layer do, one after another.
+LAYERS: Final = "layers"
+# Log errors that stand between the rows of a curve and an op that is not of their sort, added to the curve's own.
+# Rows of another source: 35 to 46 % of them were inside of intervals that held 90 % of their own source's; half-widths
+# of 25 and 32 % would have held 90 % (A100 and H100, tables of aiconfigurator against Vidur's).
+FOREIGN_LOG_ERROR: Final = 0.28
+OTHER_DTYPE_LOG_ERROR: Final = 0.05
+OTHER_LAYOUT_LOG_ERROR: Final = 0.20
+
+C = TypeVar("C", GemmCurve, AttentionCurve, SizeCurve)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 @with_config(STRICT)
 class Calibration:
-    """Curves fitted to measurements of one machine; the keys are those of `curve_key`."""
+    """Curves fitted to measurements of one machine.
 
-    schema_version: Literal[1]
+    The keys are those of `curve_key`; after a '#' stands the source where it is not the main one.
+    """
+
+    schema_version: Literal[2]
     hardware: str
     created: str
     """ISO 8601."""
     sources: tuple[str, ...]
-    """The files that were fitted, or their citations."""
+    """The files that were fitted."""
     gemm: dict[str, GemmCurve]
     attention: dict[str, AttentionCurve]
     elementwise: dict[str, SizeCurve]
     collectives: dict[str, SizeCurve]
+    rank_laws: dict[str, RankLaw] = field(default_factory=dict)
+    """By kind and dtype: what holds for rank counts that were not measured."""
+    citations: dict[str, str] = field(default_factory=dict)
+    """Where the sources that curves name were published."""
 
 
-def curve_key(op: Op) -> str:
-    """Which curve of its kind prices an op."""
+def curve_key(op: Op, *, nodes: int = 1) -> str:
+    """Which curve of its kind prices an op; collectives over several nodes have curves of their own."""
     match op:
         case Gemm():
             return f"{op.dtype}/{op.layout}"
         case AttentionCore():
-            return f"{op.dtype}/{'decode' if op.seq == 1 else op.direction}"
+            forward = "forward" if op.causal else "decode"
+            return f"{op.dtype}/{forward if op.direction == 'forward' else 'backward'}"
         case Elementwise():
             return f"{op.dtype}/{op.kind}"
         case Collective():
-            return _collective_key(op.kind, op.num_ranks, op.dtype)
+            ranks = str(op.num_ranks) if nodes == 1 else f"{op.num_ranks}x{nodes}"
+            return f"{op.kind}/{ranks}/{op.dtype}"
 
 
-def curve_sizes(op: Op) -> tuple[float, ...]:
+def curve_sizes(op: Op) -> tuple[ArrayLike, ...]:
     """The sizes of an op whose range a fit remembers."""
     match op:
         case Gemm():
@@ -61,15 +90,39 @@ def curve_sizes(op: Op) -> tuple[float, ...]:
             return (op.size_bytes,)
 
 
-def _collective_key(kind: CollectiveKind, num_ranks: int, dtype: Dtype) -> str:
-    return f"{kind}/{num_ranks}/{dtype}"
+def open_calibration(path: Path) -> Calibration:
+    """Read a calibration of whatever machine; ConfigError when the file is none."""
+    if not path.is_file():
+        raise ConfigError(f"--calibration {path}: no such file; make one with 'python -m analysis calibrate'")
+    return schema.load_json(path, Calibration)
+
+
+def shipped_calibration(device: Device) -> Calibration | None:
+    """The calibration that comes with the project for a device, from configs/calibrations; None where none does."""
+    for path in sorted((catalogue.CONFIGS / "calibrations").glob("*.json")):
+        calibration = open_calibration(path)
+        if calibration.hardware == device.name:
+            return calibration
+    return None
+
+
+def expected_calibration(device: Device) -> Calibration:
+    """A calibration without a curve: everything is priced by what is expected of the device."""
+    return Calibration(
+        schema_version=CALIBRATION_VERSION,
+        hardware=device.name,
+        created="",
+        sources=(),
+        gemm={},
+        attention={},
+        elementwise={},
+        collectives={},
+    )
 
 
 def load_calibration(path: Path, *, device: str) -> Calibration:
     """Read the calibration of `device`; ConfigError when the file is none, or that of another device."""
-    if not path.is_file():
-        raise ConfigError(f"--calibration {path}: no such file; make one with 'python -m analysis calibrate'")
-    calibration = schema.load_json(path, Calibration)
+    calibration = open_calibration(path)
     if calibration.hardware != device:
         raise ConfigError(
             f"--calibration {path}: is of {calibration.hardware}, not of {device}; calibrate that, or name --hardware"
@@ -79,47 +132,103 @@ def load_calibration(path: Path, *, device: str) -> Calibration:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CalibratedTheory:
-    """Prices ops by a calibration; an op of a kind or dtype that was not measured has no price."""
+    """Prices ops by a calibration, and by what is expected of the device where nothing of the kind was measured.
+
+    Without either an op has no price.
+    """
 
     calibration: Calibration
+    device: Device | None = None
+    """For priors; None: no price without a curve."""
+    link: Link | None = None
     name: TheoryName = "calibrated"
     bounds: bool = False
 
-    def price(self, op: Op) -> OpEstimate | None:
-        key, sizes = curve_key(op), curve_sizes(op)
+    def price(self, op: Op, *, source: str | None = None, nodes: int = 1) -> OpEstimate | None:
+        """Of an op timed alone the curve of its `source`; of a plan's, that of layers where there is one."""
         match op:
             case Gemm():
-                gemm = self.calibration.gemm.get(key)
-                if gemm is None:
-                    return None
-                return gemm.fit.estimate(float(gemm.seconds(op.flops, op.moved_bytes)), sizes)
+                found = find(self.calibration.gemm, op, source) or self._expected_gemm(op)
+                return (
+                    None
+                    if found is None
+                    else found[0].fit.estimate(found[0].seconds(op), curve_sizes(op), widening=found[1])
+                )
             case AttentionCore():
-                attention = self.calibration.attention.get(key)
-                if attention is None:
-                    return None
-                return attention.fit.estimate(float(attention.seconds(op.flops, op.moved_bytes)), sizes)
+                core = find(self.calibration.attention, op, source) or self._expected_core(op)
+                return (
+                    None
+                    if core is None
+                    else core[0].fit.estimate(core[0].seconds(op), curve_sizes(op), widening=core[1])
+                )
             case Elementwise():
-                elementwise = self.calibration.elementwise.get(key)
-                if elementwise is None:
-                    return None
-                return elementwise.fit.estimate(float(elementwise.seconds(op.moved_bytes)), sizes)
+                passed = find(self.calibration.elementwise, op, source) or self._expected_pass(op)
+                return (
+                    None
+                    if passed is None
+                    else passed[0].fit.estimate(passed[0].seconds(op), curve_sizes(op), widening=passed[1])
+                )
             case Collective():
-                curve = self.calibration.collectives.get(key)
-                if curve is None:
-                    return self._other_rank_count(op)
-                return curve.fit.estimate(float(curve.seconds(op.size_bytes)), sizes)
+                sent = find(self.calibration.collectives, op, source, nodes=nodes)
+                return (
+                    self._other_ranks(op)
+                    if sent is None
+                    else sent[0].fit.estimate(sent[0].seconds(op), curve_sizes(op), widening=sent[1])
+                )
 
-    def _other_rank_count(self, op: Collective) -> OpEstimate | None:
-        """From the nearest measured rank count: latency by the number of steps, bytes by the bus factor."""
-        measured = []
-        for key in self.calibration.collectives:
-            kind, num_ranks, dtype = key.split("/")
-            if kind == op.kind and dtype == op.dtype:
-                measured.append(int(num_ranks))
-        if not measured:
+    def _expected_gemm(self, op: Gemm) -> tuple[GemmCurve, float] | None:
+        curve = None if self.device is None else prior_gemm(self.device, op.dtype)
+        return None if curve is None else (curve, 0.0)
+
+    def _expected_core(self, op: AttentionCore) -> tuple[AttentionCurve, float] | None:
+        if self.device is None:
             return None
+        backward = op.direction == "backward"
+        curve = prior_attention(self.device, op.dtype, backward=backward) if op.causal else prior_decode(self.device)
+        return None if curve is None else (curve, 0.0)
+
+    def _expected_pass(self, op: Elementwise) -> tuple[SizeCurve, float] | None:
+        curve = None if self.device is None else prior_elementwise(self.device, op)
+        return None if curve is None else (curve, 0.0)
+
+    def _other_ranks(self, op: Collective) -> OpEstimate | None:
+        """Of a rank count that was not measured: by the law of those that were, the nearest one, the data sheet."""
+        link = self.link if self.link is not None and self.link.one_way_bytes_per_s is not None else None
+        law = self._law(op)
+        if law is not None and link is not None:
+            error = law.log_error_90(op.num_ranks, link)
+            return interval(law.seconds(op.size_bytes, op.num_ranks), error, extrapolated=True)
+        measured = self._measured_ranks(op)
+        if measured and (link is None or op.backend == "gloo"):
+            return self._by_steps(op, measured)
+        if link is None or op.backend == "gloo":
+            return None
+        if not measured:
+            seconds = prior_seconds(op.kind, op.size_bytes, op.num_ranks, link=link)
+            return interval(seconds, prior_log_error_90(link), extrapolated=True)
         nearest = min(measured, key=lambda n: abs(n - op.num_ranks))
-        curve = self.calibration.collectives[_collective_key(op.kind, nearest, op.dtype)]
+        curve = measured[nearest]
+        seconds = scaled_seconds(
+            curve.seconds(op), op.kind, op.size_bytes, op.num_ranks, measured_ranks=nearest, link=link
+        )
+        return interval(seconds, scaled_log_error_90(link) + curve.fit.log_error_90, extrapolated=True)
+
+    def _law(self, op: Collective) -> RankLaw | None:
+        for key in (f"{op.kind}/{op.dtype}", *_sibling_dtypes(f"{op.kind}/{op.dtype}")):
+            if key in self.calibration.rank_laws:
+                return self.calibration.rank_laws[key]
+        return None
+
+    def _measured_ranks(self, op: Collective) -> dict[int, SizeCurve]:
+        """The main curves of the collective by rank count."""
+        counts = {int(key.split("/")[1]) for key in self.calibration.collectives if key.split("/")[1].isdigit()}
+        found = {n: find(self.calibration.collectives, replace(op, num_ranks=n), None) for n in counts}
+        return {n: curve[0] for n, curve in found.items() if curve is not None}
+
+    def _by_steps(self, op: Collective, measured: Mapping[int, SizeCurve]) -> OpEstimate:
+        """From the nearest measured rank count: latency by the number of steps, bytes by the bus factor."""
+        nearest = min(measured, key=lambda n: abs(n - op.num_ranks))
+        curve = measured[nearest]
         # A ring's step count; a send has one step whatever the number of ranks.
         steps = 1.0 if op.kind == "send_recv" else (op.num_ranks - 1) / (nearest - 1)
         share = bus_factor(op.kind, op.num_ranks) / bus_factor(op.kind, nearest)
@@ -129,4 +238,50 @@ class CalibratedTheory:
             seconds_per_byte=(curve.seconds_per_byte[0] * share, curve.seconds_per_byte[1] * share),
         )
         # A rank count that was not measured is outside of every range.
-        return curve.fit.estimate(float(scaled.seconds(op.size_bytes)), (float("inf"),))
+        return curve.fit.estimate(scaled.seconds(op), (float("inf"),))
+
+
+def find(curves: Mapping[str, C], op: Op, source: str | None, *, nodes: int = 1) -> tuple[C, float] | None:
+    """The curve that prices an op, and the log error that stands between its rows and the op.
+
+    Of a known source its own curve; else the layers' for ops of no source, then the main one; each also of a sibling
+    dtype, and at last of another layout of products.
+    """
+    same, straight = _keys(curve_key(op, nodes=nodes))
+    if source is not None:
+        for name, curve in curves.items():
+            if name.split("#")[0] in same and source in curve.sources:
+                return curve, 0.0
+    order = ("#" + LAYERS, "") if source is None else ("", "#" + LAYERS)
+    for distance, keys in ((0.0, same), (OTHER_LAYOUT_LOG_ERROR, straight)):
+        for ending, at in itertools.product(order, keys):
+            if at + ending in curves:
+                curve = curves[at + ending]
+                foreign = FOREIGN_LOG_ERROR if source is not None and curve.sources else 0.0
+                return curve, max(distance, foreign, 0.0 if at == keys[0] else OTHER_DTYPE_LOG_ERROR)
+    return None
+
+
+def _keys(key: str) -> tuple[list[str], list[str]]:
+    """Keys of curves that say as much of an op, then those that say nearly as much; in each the op's own dtype first."""
+    return [key, *_sibling_dtypes(key)], _straight(key)
+
+
+def _sibling_dtypes(key: str) -> list[str]:
+    """The key with the other dtypes of the same width, which memory, links and matrix units treat alike."""
+    words = key.split("/")
+    own = next((word for word in words if word in DTYPE_BYTES), None)
+    return [
+        "/".join(dtype if word == own else word for word in words)
+        for dtype, size in DTYPE_BYTES.items()
+        if own is not None and dtype != own and size == DTYPE_BYTES[own]
+    ]
+
+
+def _straight(key: str) -> list[str]:
+    """Of a backward's product the forward's layout, in the same dtypes."""
+    dtype, _, layout = key.partition("/")
+    if layout not in ("nn", "tn"):
+        return []
+    forward = f"{dtype}/nt"
+    return [forward, *_sibling_dtypes(forward)]

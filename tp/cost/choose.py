@@ -4,6 +4,9 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Final
 
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
 from tp.case import Case
 from tp.cost.article import ArticleTheory
 from tp.cost.calibrated import CalibratedTheory, Calibration
@@ -33,10 +36,18 @@ def choose_chunks(case: Case, theories: Sequence[Theory], *, backend: Backend) -
         return 1
     chunked = [replace(case, chunks=count) for count in CHUNK_COUNTS if count == 1 or _long_enough(case, count)]
     estimates = [estimate_plan(build_plan(each, backend=backend), theories[-1]).part("total") for each in chunked]
-    known = [(part.seconds, each.chunks) for part, each in zip(estimates, chunked, strict=True) if part.seconds]
-    # The same ops in more pieces add up to the same time but for rounding, which decides nothing.
-    least = min(known)[0] * (1 + 1e-9) if known else 0.0
-    return next((count for seconds, count in known if seconds <= least), 1)
+    known = [part.seconds for part in estimates if part.seconds is not None]
+    return chunked[int(first_of_the_least(known))].chunks if len(known) == len(chunked) else 1
+
+
+def first_of_the_least(seconds: Sequence[ArrayLike]) -> NDArray[np.intp]:
+    """The index of the least, or of the first that differs from it by rounding alone; over a grid, at each point.
+
+    The same ops in more pieces add up to the same time but for rounding, which decides nothing.
+    """
+    rows = np.stack(np.broadcast_arrays(*seconds))
+    found: NDArray[np.intp] = np.argmax(rows <= rows.min(axis=0) * (1 + 1e-9), axis=0)
+    return found
 
 
 def _long_enough(case: Case, count: int) -> bool:

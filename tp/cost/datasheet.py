@@ -4,10 +4,12 @@ A rate that no source states bounds nothing: the op's other bounds stand, and an
 """
 
 from dataclasses import dataclass
+from functools import reduce
 
 from tp.cost.theory import OpEstimate, TheoryName, point
 from tp.hardware import Link, Node
-from tp.plan.ops import Collective, Op
+from tp.numbers import larger, lesser
+from tp.plan.ops import Collective, Elementwise, Op
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,11 +27,11 @@ class DatasheetTheory:
             return None if rate is None else point(self._least_sent(op) / rate)
         bounds = []
         peak = self.node.device.dense_peak(op.dtype)
-        if peak is not None and op.flops > 0:
+        if peak is not None and not isinstance(op, Elementwise):
             bounds.append(op.flops / peak.flops_per_s)
         if self.node.device.memory_bytes_per_s is not None:
             bounds.append(op.moved_bytes / self.node.device.memory_bytes_per_s)
-        return point(max(bounds)) if bounds else None
+        return point(reduce(larger, bounds)) if bounds else None
 
     def _least_sent(self, op: Collective) -> float:
         """Bytes a rank must send: a ring's, or where the switch reduces (NVLS), S (n+1)/n of an all-reduce if less.
@@ -37,5 +39,5 @@ class DatasheetTheory:
         The switch reads all S of a rank and hands back the rank's own share, S/n, which it sends once to all.
         """
         if op.kind == "all_reduce" and self.link.reduces_in_switch:
-            return min(op.sent_bytes, op.size_bytes * (op.num_ranks + 1) / op.num_ranks)
+            return lesser(op.sent_bytes, op.size_bytes * (op.num_ranks + 1) / op.num_ranks)
         return op.sent_bytes

@@ -2,13 +2,15 @@
 
 An op of a plan starts when everything listed before it is done, but for collectives that overlap: those only have to
 be here for an op that needs them (`tp/plan/ops.py`). The time that compute stands still is charged to the collective
-that it waits for, so the parts of a pass sum to the whole: max(Tc, Tm) <= total <= Tc + Tm.
+that it waits for, so the parts of a pass sum to the whole: max(Tc, Tm) <= total <= Tc + Tm. Seconds may be arrays over
+a grid; each of its points then has a schedule of its own.
 """
 
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from tp.numbers import larger
 from tp.plan.ops import Collective, CollectiveKind, Op
 
 
@@ -20,32 +22,31 @@ class Schedule:
     exposed_s: dict[CollectiveKind, float]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Transfer:
-    kind: CollectiveKind
-    start_s: float
-    end_s: float
-
-
 def schedule(ops: Sequence[Op], seconds: Sequence[float]) -> Schedule:
     """Run the ops, each as long as it says in `seconds`, on one device and one link."""
-    now, sent = 0.0, list[_Transfer]()
+    now, awaited = 0.0, 0
+    sent = list[tuple[CollectiveKind, float]]()  # and the moment at which it is here
     exposed: defaultdict[CollectiveKind, float] = defaultdict(float)
 
-    def arrival(number: int) -> float:
-        """The moment at which the first so many are here and the device, idle since `now`, goes on."""
-        if number == 0 or sent[number - 1].end_s <= now:
-            return now
-        for transfer in sent[:number]:
-            exposed[transfer.kind] += max(0.0, transfer.end_s - max(now, transfer.start_s))
-        return sent[number - 1].end_s
+    def wait_for(number: int) -> None:
+        """The device, idle since `now`, goes on once the first so many are here."""
+        nonlocal now, awaited
+        for kind, arrival_s in sent[awaited:number]:
+            # One after the other on one link, so what is still to come has it from `now` on.
+            later = larger(now, arrival_s)
+            exposed[kind] = exposed[kind] + (later - now)
+            now = later
+        awaited = max(awaited, number)
 
     for op, duration in zip(ops, seconds, strict=True):
         if isinstance(op, Collective):
-            start = max(now, sent[-1].end_s if sent else 0.0)
-            sent.append(_Transfer(kind=op.kind, start_s=start, end_s=start + duration))
+            # What was awaited is here, and leaves the link free.
+            free = larger(now, sent[-1][1]) if len(sent) > awaited else now
+            sent.append((op.kind, free + duration))
             if not op.overlaps:
-                now = arrival(len(sent))
+                wait_for(len(sent))
         else:
-            now = arrival(len(sent) if op.needs is None else op.needs) + duration
-    return Schedule(total_s=arrival(len(sent)), exposed_s=exposed)
+            wait_for(len(sent) if op.needs is None else op.needs)
+            now = now + duration
+    wait_for(len(sent))
+    return Schedule(total_s=now, exposed_s=exposed)

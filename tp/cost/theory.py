@@ -1,12 +1,13 @@
 """What a theory is, and the estimate of a plan under one: seconds for every part, with an interval."""
 
-import math
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Final, Literal, Protocol, get_args
 
-from tp.cost.schedule import schedule
-from tp.plan.ops import COLLECTIVE_KINDS, Collective, CollectiveKind, Op, Part, Plan
+from tp.cost.schedule import Schedule, schedule
+from tp.numbers import add_up, any_of
+from tp.plan.ops import COLLECTIVE_KINDS, Collective, Op, Part, Plan
 
 TheoryName = Literal["article", "datasheet", "calibrated"]
 THEORIES: Final[tuple[TheoryName, ...]] = get_args(TheoryName)
@@ -16,7 +17,10 @@ Whole = Literal["compute", "communication", "serial", "total"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OpEstimate:
-    """Seconds for one op; the interval is nominally 90 %, or the point itself where the theory has none."""
+    """Seconds for one op; the interval is nominally 90 %, or the point itself where the theory has none.
+
+    Of an op whose sizes are arrays over a grid each may be an array, `extrapolated` too.
+    """
 
     seconds: float
     low_s: float
@@ -36,7 +40,7 @@ class Theory(Protocol):
         ...
 
     def price(self, op: Op) -> OpEstimate | None:
-        """None where the theory has nothing to say of the op."""
+        """None where the theory has nothing to say of the op; sizes may be arrays, and then the seconds are."""
         ...
 
 
@@ -80,56 +84,88 @@ def estimate_plan(plan: Plan, theory: Theory) -> Estimate:
     other theory one op without a price leaves the wholes that hold it without one too. Intervals add end to end, as if
     all ops erred together: wide rather than wrong.
     """
-    priced = [(op, theory.price(op)) for op in plan.ops]
+    prices = price_once(plan.ops, theory.price)
+    return Estimate(theory=theory.name, parts=tuple(estimate_parts(plan, prices, bounds=theory.bounds)))
+
+
+Price = OpEstimate | None
+
+
+def price_once(ops: Sequence[Op], price: Callable[[Op], Price]) -> list[Price]:
+    """The price of each op, equal ones asked for once: a case sent in chunks repeats a shape dozens of times."""
+    known: dict[Op, Price] = {}
+    prices = []
+    for op in ops:
+        shape = alone(op)
+        if shape not in known:
+            known[shape] = price(shape)
+        prices.append(known[shape])
+    return prices
+
+
+def alone(op: Op) -> Op:
+    """The op without what it waits for, which does not matter to its price."""
+    return op if isinstance(op, Collective) or op.needs is None else replace(op, needs=None)
+
+
+def estimate_parts(plan: Plan, prices: Sequence[Price], *, bounds: bool) -> Iterator[PartEstimate]:
+    """The parts and wholes of a plan whose ops take what `prices` says, in the plan's order."""
+    priced = list(zip(plan.ops, prices, strict=True))
+    schedules = _schedules(plan.ops, prices)
 
     def total(name: Part | Whole, wanted: Callable[[Op], bool]) -> PartEstimate:
-        return _sum(name, [price for op, price in priced if wanted(op)], bounds=theory.bounds)
+        return _sum(name, [price for op, price in priced if wanted(op)], bounds=bounds)
 
-    def scheduled(name: CollectiveKind | Literal["total"]) -> PartEstimate:
-        wanted = total(name, lambda op: name == "total" or op.part == name)
-        return wanted if wanted.seconds is None else _scheduled(wanted, priced)
-
-    return Estimate(
-        theory=theory.name,
-        parts=(
-            *(
-                scheduled(part) if part in COLLECTIVE_KINDS else total(part, lambda op, part=part: op.part == part)  # type: ignore[misc]
-                for part in plan.parts
-            ),
-            total("compute", lambda op: not isinstance(op, Collective)),
-            total("communication", lambda op: isinstance(op, Collective)),
-            total("serial", lambda op: True),
-            scheduled("total"),
-        ),
-    )
+    for part in plan.parts:
+        found = total(part, lambda op, part=part: op.part == part)  # type: ignore[misc]
+        if part in COLLECTIVE_KINDS:
+            found = _as_laid_out(found, [each.exposed_s[part] for each in schedules])
+        yield found
+    yield total("compute", lambda op: not isinstance(op, Collective))
+    yield total("communication", lambda op: isinstance(op, Collective))
+    serial = total("serial", lambda op: True)
+    yield serial
+    yield _as_laid_out(replace(serial, part="total"), [each.total_s for each in schedules])
 
 
-def _scheduled(serial: PartEstimate, priced: Sequence[tuple[Op, OpEstimate | None]]) -> PartEstimate:
-    """The part as the schedule of the plan has it; an op without a price takes no time there."""
-    ops = [op for op, _ in priced]
-
-    def seconds(read: Callable[[OpEstimate], float]) -> float:
-        laid_out = schedule(ops, [0.0 if price is None else read(price) for _, price in priced])
-        if serial.part == "total":
-            return laid_out.total_s
-        return laid_out.exposed_s[serial.part]  # type: ignore[index]
-
-    return replace(
-        serial,
-        seconds=seconds(lambda price: price.seconds),
-        low_s=seconds(lambda price: price.low_s),
-        high_s=seconds(lambda price: price.high_s),
-    )
+def _schedules(ops: Sequence[Op], prices: Sequence[Price]) -> tuple[Schedule, Schedule, Schedule]:
+    """At the points, at the low and at the high ends; an op without a price takes no time there."""
+    middle = schedule(ops, [0.0 if price is None else price.seconds for price in prices])
+    if all(price is None or _is_point(price) for price in prices):
+        return middle, middle, middle
+    low = schedule(ops, [0.0 if price is None else price.low_s for price in prices])
+    return middle, low, schedule(ops, [0.0 if price is None else price.high_s for price in prices])
 
 
-def _sum(name: Part | Whole, prices: Sequence[OpEstimate | None], *, bounds: bool) -> PartEstimate:
+def _as_laid_out(serial: PartEstimate, seconds: Sequence[float]) -> PartEstimate:
+    """The part as the schedules have it: its seconds, and both ends."""
+    if serial.seconds is None:
+        return serial
+    return replace(serial, seconds=seconds[0], low_s=seconds[1], high_s=seconds[2])
+
+
+def _sum(name: Part | Whole, prices: Sequence[Price], *, bounds: bool) -> PartEstimate:
     known = [price for price in prices if price is not None]
     if len(known) < len(prices) and not (bounds and known):
         return PartEstimate(part=name, seconds=None, low_s=None, high_s=None, extrapolated=False)
+    # Equal ops share a price; an array of it is multiplied rather than added up again and again.
+    counts = Counter(map(id, known))
+    distinct = list({id(price): price for price in known}.values())
+
+    def total(read: Callable[[OpEstimate], float]) -> float:
+        return add_up(read(price) * counts[id(price)] for price in distinct)
+
+    seconds = total(lambda price: price.seconds)
+    is_point = all(_is_point(price) for price in distinct)
     return PartEstimate(
         part=name,
-        seconds=math.fsum(price.seconds for price in known),
-        low_s=math.fsum(price.low_s for price in known),
-        high_s=math.fsum(price.high_s for price in known),
-        extrapolated=any(price.extrapolated for price in known),
+        seconds=seconds,
+        low_s=seconds if is_point else total(lambda price: price.low_s),
+        high_s=seconds if is_point else total(lambda price: price.high_s),
+        extrapolated=any_of(price.extrapolated for price in distinct),
     )
+
+
+def _is_point(price: OpEstimate) -> bool:
+    """Whether the theory gave no interval (`point`)."""
+    return price.low_s is price.seconds is price.high_s

@@ -1,5 +1,8 @@
 """The ops a plan is made of: matrix products, attention cores, elementwise passes and collectives.
 
+The sizes that follow from a workload are numbers, or arrays of them over a grid of workloads (`tp/plan/grid.py`); the
+FLOPs and bytes are then arrays too.
+
 An op computes once everything listed before it is done. Around collectives that overlap, `needs` says more: of all
 collectives of the plan the first so many must have arrived before the op, the others may still be under way.
 """
@@ -98,7 +101,7 @@ class AttentionCore:
         queries = 2 * self.batch * self.seq * self.num_heads * self.head_dim
         keys = 2 * self.batch * self.context * self.num_kv_heads * self.head_dim
         passes = 2 if self.direction == "backward" else 1
-        return float(DTYPE_BYTES[self.dtype] * (queries + keys) * passes)
+        return 1.0 * (DTYPE_BYTES[self.dtype] * (queries + keys) * passes)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -120,7 +123,7 @@ class Elementwise:
 
     @property
     def moved_bytes(self) -> float:
-        return float(self.read_bytes + self.written_bytes)
+        return 1.0 * (self.read_bytes + self.written_bytes)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -25,8 +25,9 @@ from tp.layers.census import Census
 from tp.layers.mesh import Mesh, split_world
 from tp.layers.wire import Unwatched, Wire
 from tp.plan.build import build_plan
-from tp.plan.memory import DeviceKind, Holding, HoldingKind, held_bytes, plan_memory
+from tp.plan.memory import Holding, HoldingKind, held_bytes, plan_memory
 from tp.plan.ops import Gemm, Plan, planned_count
+from tp.plan.workspace import DeviceKind
 from tp.suite import PlannedCase
 from tp.units import format_bytes, format_flops
 

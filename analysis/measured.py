@@ -1,0 +1,62 @@
+"""An op with the seconds that it took alone, and where they come from."""
+
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+
+from analysis.load import Run
+from tp.cost.calibrated import curve_key
+from tp.plan.ops import Collective, Elementwise, Op
+
+RECORDS: Final = "records"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Measured:
+    """One op and its time."""
+
+    op: Op
+    seconds: float
+    source: str
+    """Which measurement it comes from: rows of one source differ by noise, those of two by more."""
+    group: str
+    """What is fitted together: a source, all records, or the layer rows of a table."""
+    kind: str
+    """What it is scored under."""
+    nodes: int = 1
+
+    @property
+    def key(self) -> str:
+        """The curve that prices it; of several nodes one of its own."""
+        return curve_key(self.op, nodes=self.nodes)
+
+
+def of_run(run: Run) -> list[Measured]:
+    """The ops of a record timed alone; a time is the median of the slowest rank's."""
+    source = machine_of(run)
+    return [
+        Measured(
+            op=result.op,
+            seconds=float(np.median(np.array(result.samples.times_s).max(axis=1))),
+            source=source,
+            group=RECORDS,
+            kind=kind_of(result.op),
+        )
+        for result in run.ops
+    ]
+
+
+def machine_of(run: Run) -> str:
+    """What makes two records of one source: the same devices on the same hosts."""
+    header = run.headers[0]
+    ranks = header.environment.get("ranks")
+    hosts = {str(rank.get("host")) for rank in ranks if isinstance(rank, dict)} if isinstance(ranks, list) else set()
+    return f"{header.hardware.device.name} on {', '.join(sorted(hosts)) or 'an unnamed host'}"
+
+
+def kind_of(op: Op) -> str:
+    """What an op timed alone is scored under."""
+    if isinstance(op, Collective):
+        return f"{op.kind}/{op.num_ranks}"
+    return f"elementwise/{op.kind}" if isinstance(op, Elementwise) else op.op

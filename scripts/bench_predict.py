@@ -17,8 +17,8 @@ from pathlib import Path
 
 from analysis.grid import WHOLES, Grid, estimates, grid_columns, make_grid
 from tp.case import STRATEGIES, Case
-from tp.cost.calibrated import load_calibration
 from tp.cost.choose import choose_chunks, make_theories
+from tp.cost.known import load_calibration
 from tp.cost.theory import Theory, estimate_plan
 from tp.flags import int_ranges
 from tp.hardware import Node, load_node

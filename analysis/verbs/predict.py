@@ -17,8 +17,8 @@ from analysis.predict import predict as predict_cases
 from analysis.verbs.grid_output import evaluate, print_summaries
 from analysis.verbs.output import PLAIN_WIDTH, make_console, writing
 from tp.case import BLOCKS, PHASES, STRATEGIES, Case
-from tp.cost.calibrated import load_calibration
 from tp.cost.choose import choose_chunks, make_theories
+from tp.cost.known import known_calibration
 from tp.cost.theory import THEORIES, PartEstimate, Theory
 from tp.errors import ConfigError
 from tp.flags import choice, comma_list, int_ranges, parse_flags
@@ -49,9 +49,9 @@ class PredictFlags:
     link: str = ""
     """Which of the hardware's links (default: its first)."""
     theory: str = ""
-    """article, datasheet or calibrated (default: calibrated with --calibration, else datasheet)."""
+    """article, datasheet or calibrated (default: calibrated; on a CPU without --calibration datasheet)."""
     calibration: str = ""
-    """File of `python -m analysis calibrate`."""
+    """File of `python -m analysis calibrate` (default: what is shipped for the GPU, or expected of its data sheet)."""
     tp: str = "1,2,4,8"
     """Tensor-parallel degrees; these, batch, seq and context also as ranges LO:HI or LO:HI:STEP, ends included."""
     strategy: str = "columns,allreduce,sequence"
@@ -98,7 +98,7 @@ def predict(args: Sequence[str]) -> None:
     if theory.name == "article":
         for name in suite.model:
             _print_article(console, load_model(name))
-    console.print(f"theory: {theory.name}")
+    console.print(f"theory: {theory.name}{_origin(theory, flags, node)}", markup=False)
     rate = "rate unknown" if link.one_way_bytes_per_s is None else f"{format_rate(link.one_way_bytes_per_s)} one way"
     console.print(f"{node.name} over {link.name} ({rate})", markup=False)
     if is_small:
@@ -120,14 +120,18 @@ def _backend(node: Node) -> Backend:
 
 
 def _theory(flags: PredictFlags, node: Node, link: Link) -> Theory:
-    calibration = None
-    if flags.calibration:
-        calibration = load_calibration(Path(flags.calibration), device=node.device.name)
-    known = {theory.name: theory for theory in make_theories(node=node, link=link, calibration=calibration)}
+    calibration = known_calibration(flags.calibration, node.device)
+    theories = make_theories(node=node, link=link, calibration=calibration.calibration if calibration else None)
+    known = {theory.name: theory for theory in theories}
     name = choice(flags.theory, THEORIES, flag="--theory") if flags.theory else list(known)[-1]
     if name not in known:
         raise ConfigError("--theory calibrated: needs measurements; give their --calibration FILE")
     return known[name]
+
+
+def _origin(theory: Theory, flags: PredictFlags, node: Node) -> str:
+    known = known_calibration(flags.calibration, node.device)
+    return "" if theory.name != "calibrated" or known is None else f" (calibration {known.label})"
 
 
 def _suite(flags: PredictFlags) -> Suite:

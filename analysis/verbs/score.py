@@ -18,7 +18,8 @@ from analysis.score import score as score_inputs
 from analysis.verbs.inputs import parse_select
 from analysis.verbs.output import Inputs, make_console, note, require
 from analysis.verbs.published import print_published
-from tp.cost.calibrated import CalibratedTheory, load_calibration, open_calibration, shipped_calibration
+from tp.cost.calibrated import CalibratedTheory
+from tp.cost.known import load_calibration, open_calibration, shipped_calibration
 from tp.errors import ConfigError
 from tp.flags import parse_flags
 from tp.hardware import find_node, load_node

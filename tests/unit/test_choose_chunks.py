@@ -11,6 +11,7 @@ from tests.unit.plan_factory import LLAMA, case_of
 from tp.case import STRATEGIES, Strategy
 from tp.cost.choose import CHUNK_COUNTS, MIN_CHUNK_TOKENS, choose_chunks
 from tp.cost.datasheet import DatasheetTheory
+from tp.cost.overheads import NONE, Overheads
 from tp.cost.theory import OpEstimate, TheoryName, estimate_plan, point
 from tp.hardware import load_node
 from tp.plan.build import build_plan
@@ -29,6 +30,7 @@ class Rates:
     send_startup_s: float = 0.0
     name: TheoryName = "calibrated"
     bounds: bool = False
+    overheads: Overheads = NONE
 
     def price(self, op: Op) -> OpEstimate | None:
         if not isinstance(op, Collective):

@@ -19,7 +19,6 @@ from tp.cost.calibrated import (
     Calibration,
     curve_key,
     find,
-    load_calibration,
 )
 from tp.cost.choose import make_theories
 from tp.cost.curves.attention import SumAttention
@@ -27,6 +26,8 @@ from tp.cost.curves.gemm import RooflineGemm
 from tp.cost.curves.size import SizeCurve
 from tp.cost.curves.trust import Fit
 from tp.cost.datasheet import DatasheetTheory
+from tp.cost.known import load_calibration
+from tp.cost.overheads import NONE, Overheads
 from tp.cost.theory import OpEstimate, Theory, TheoryName, estimate_plan, point
 from tp.errors import ConfigError
 from tp.hardware import load_node
@@ -158,6 +159,7 @@ class Priced:
 
     name: TheoryName = "calibrated"
     bounds: bool = True
+    overheads: Overheads = NONE
 
     def __init__(self, prices: dict[str, OpEstimate | None]) -> None:
         self.prices = prices
@@ -275,6 +277,22 @@ def test_a_sibling_stands_in_with_a_wider_interval_and_is_marked(op: Gemm, betwe
     # Both errors stand between the rows and the op, independent of each other.
     width = math.exp(math.hypot(math.log(1.1), between))
     assert (found.low_s, found.high_s) == pytest.approx((own.seconds / width, own.seconds * width))
+
+
+def test_another_layout_of_the_same_source_is_still_another_op() -> None:
+    made = replace(CALIBRATION, gemm={"bf16/nt": replace(GEMM, sources=("a",))})
+    own = calibrated(gemm(1000, 1000, 500), source="a", calibration=made)
+    found = calibrated(replace(gemm(1000, 1000, 500), layout="tn"), source="a", calibration=made)
+    assert own is not None and found is not None
+    assert (own.extrapolated, found.extrapolated) == (False, True)
+    assert found.high_s > own.high_s
+
+
+def test_of_a_source_with_several_dtypes_each_has_its_own_curve() -> None:
+    curves = {f"{dtype}/nt": quick(GEMM, "a") for dtype in ("bf16", "fp16")}
+    for dtype in ("bf16", "fp16"):
+        found = find(curves, replace(gemm(1, 1, 1), dtype=dtype), "a")
+        assert found is not None and found[0] is curves[f"{dtype}/nt"], dtype
 
 
 def quick(curve: RooflineGemm, *sources: str) -> RooflineGemm:

@@ -320,7 +320,9 @@ def test_a_collective_is_not_judged_by_its_own_correction() -> None:
     at = np.flatnonzero(sizes == rows.sizes[4, 0])[0]
     assert abs(alone[at]) == pytest.approx(math.log(10), rel=0.1)
     # Under ten rows the largest error is the one told.
-    assert describe(rows.sizes, alone, edges=(), pool=(sizes, alone)).log_error_90 == pytest.approx(math.log(10), rel=0.1)
+    assert describe(rows.sizes, alone, edges=(), pool=(sizes, alone)).log_error_90 == pytest.approx(
+        math.log(10), rel=0.1
+    )
 
 
 def test_sizes_measured_in_two_runs_are_kept_out_together() -> None:
@@ -416,9 +418,7 @@ def refusal(rows: Rows[Any]) -> str:
 
 def test_rows_that_allow_no_curve_are_refused() -> None:
     require_usable(gemm_rows(6, noise=0), "gemm bf16/nt")
-    assert (
-        refusal(gemm_rows(5, noise=0)) == "gemm bf16/nt: 5 rows are too few to fit; measure at least 6 sizes"
-    )
+    assert refusal(gemm_rows(5, noise=0)) == "gemm bf16/nt: 5 rows are too few to fit; measure at least 6 sizes"
     one = gemm_rows(1, noise=0)
     same = Rows(op=gemm(*(np.repeat(size, 8) for size in one.sizes[0])), seconds=np.arange(1.0, 9.0))
     assert refusal(same).endswith("the rows have only a few sizes; measure at least 6 different ones")

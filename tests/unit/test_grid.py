@@ -13,6 +13,7 @@ from tp.cost.article import ArticleTheory
 from tp.cost.choose import choose_chunks
 from tp.cost.datasheet import DatasheetTheory
 from tp.cost.grid import GridPricer
+from tp.cost.overheads import NONE, Overheads
 from tp.cost.theory import OpEstimate, PartEstimate, Theory, TheoryName, estimate_plan
 from tp.hardware import load_node
 from tp.model import ModelShape
@@ -125,6 +126,7 @@ class Spiked:
     startup_s: float = 1e-6
     name: TheoryName = "calibrated"
     bounds: bool = False
+    overheads: Overheads = NONE
 
     def price(self, op: Op) -> OpEstimate | None:
         if op.op == self.without:

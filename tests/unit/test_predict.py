@@ -146,9 +146,7 @@ def test_the_verb_redoes_the_articles_arithmetic(capsys: pytest.CaptureFixture[s
 
 def calibration(tmp_path: Path) -> Path:
     low, high = (1.0,) * 3, (1e6,) * 3
-    fit = Fit(
-        rows=9, held_out_mape_percent=1.0, held_out_median_percent=1.0, log_error_90=0.1, low=low, high=high
-    )
+    fit = Fit(rows=9, held_out_mape_percent=1.0, held_out_median_percent=1.0, log_error_90=0.1, low=low, high=high)
     gemm = RooflineGemm(startup_s=1e-5, flops_per_s=1e14, bytes_per_s=1e12, sharpness=4.0, fit=fit)
     ring = SizeCurve(
         latency_s=(1e-5, 1e-5),

@@ -7,6 +7,7 @@ import pytest
 
 from analysis.published import CellScore, PublishedCell, published_layer, score_published
 from tp.case import Case, Recompute, Strategy, Workload
+from tp.cost.overheads import NONE, Overheads
 from tp.cost.theory import OpEstimate, TheoryName
 from tp.errors import ConfigError, PlanError
 from tp.model import load_model
@@ -32,6 +33,7 @@ class Known:
 
     name: TheoryName = "calibrated"
     bounds: bool = False
+    overheads: Overheads = NONE
     layouts: tuple[str, ...] = ("nt", "nn", "tn")
     dtypes: tuple[str, ...] = ("bf16", "fp16")
 

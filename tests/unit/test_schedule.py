@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from tests.unit.plan_factory import LLAMA, MEGATRON, plan_of
 from tp.case import BLOCKS, PHASES, STRATEGIES, Block, Phase, Recompute, Strategy
+from tp.cost.overheads import NONE, Overheads
 from tp.cost.schedule import schedule
 from tp.cost.theory import OpEstimate, TheoryName, estimate_plan, point
 from tp.plan.ops import Collective, CollectiveKind, Elementwise, Op, Plan
@@ -181,6 +182,7 @@ class Fixed:
     send_s: float
     name: TheoryName = "calibrated"
     bounds: bool = False
+    overheads: Overheads = NONE
 
     def price(self, op: Op) -> OpEstimate:
         seconds = self.send_s if isinstance(op, Collective) else self.compute_s

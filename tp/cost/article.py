@@ -11,6 +11,7 @@ from pydantic import with_config
 
 from tp import catalogue
 from tp.case import Case, Workload
+from tp.cost.overheads import NONE, Overheads
 from tp.cost.theory import OpEstimate, TheoryName, point
 from tp.hardware import Link, Node
 from tp.model import ModelShape
@@ -28,6 +29,7 @@ class ArticleTheory:
     link: Link
     name: TheoryName = "article"
     bounds: bool = False
+    overheads: Overheads = NONE
 
     def price(self, op: Op) -> OpEstimate | None:
         if isinstance(op, Collective):

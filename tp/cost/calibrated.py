@@ -3,21 +3,19 @@
 import itertools
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import Final, Literal, TypeVar
 
 from numpy.typing import ArrayLike
 from pydantic import with_config
 
-from tp import catalogue, schema
 from tp.cost.collective import RankLaw, prior_log_error_90, prior_seconds, scaled_log_error_90, scaled_seconds
 from tp.cost.curves.attention import AttentionCurve
 from tp.cost.curves.gemm import GemmCurve
 from tp.cost.curves.size import SizeCurve
 from tp.cost.curves.trust import interval
+from tp.cost.overheads import NONE, Overheads
 from tp.cost.priors import prior_attention, prior_decode, prior_elementwise, prior_gemm
 from tp.cost.theory import OpEstimate, TheoryName
-from tp.errors import ConfigError
 from tp.hardware import Device, Link
 from tp.plan.ops import AttentionCore, Collective, Elementwise, Gemm, Op, bus_factor
 from tp.schema import STRICT
@@ -58,6 +56,7 @@ class Calibration:
     collectives: dict[str, SizeCurve]
     rank_laws: dict[str, RankLaw] = field(default_factory=dict)
     """By kind and dtype: what holds for rank counts that were not measured."""
+    overheads: Overheads = NONE
     citations: dict[str, str] = field(default_factory=dict)
     """Where the sources that curves name were published."""
 
@@ -90,46 +89,6 @@ def curve_sizes(op: Op) -> tuple[ArrayLike, ...]:
             return (op.size_bytes,)
 
 
-def open_calibration(path: Path) -> Calibration:
-    """Read a calibration of whatever machine; ConfigError when the file is none."""
-    if not path.is_file():
-        raise ConfigError(f"--calibration {path}: no such file; make one with 'python -m analysis calibrate'")
-    return schema.load_json(path, Calibration)
-
-
-def shipped_calibration(device: Device) -> Calibration | None:
-    """The calibration that comes with the project for a device, from configs/calibrations; None where none does."""
-    for path in sorted((catalogue.CONFIGS / "calibrations").glob("*.json")):
-        calibration = open_calibration(path)
-        if calibration.hardware == device.name:
-            return calibration
-    return None
-
-
-def expected_calibration(device: Device) -> Calibration:
-    """A calibration without a curve: everything is priced by what is expected of the device."""
-    return Calibration(
-        schema_version=CALIBRATION_VERSION,
-        hardware=device.name,
-        created="",
-        sources=(),
-        gemm={},
-        attention={},
-        elementwise={},
-        collectives={},
-    )
-
-
-def load_calibration(path: Path, *, device: str) -> Calibration:
-    """Read the calibration of `device`; ConfigError when the file is none, or that of another device."""
-    calibration = open_calibration(path)
-    if calibration.hardware != device:
-        raise ConfigError(
-            f"--calibration {path}: is of {calibration.hardware}, not of {device}; calibrate that, or name --hardware"
-        )
-    return calibration
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CalibratedTheory:
     """Prices ops by a calibration, and by what is expected of the device where nothing of the kind was measured.
@@ -143,6 +102,10 @@ class CalibratedTheory:
     link: Link | None = None
     name: TheoryName = "calibrated"
     bounds: bool = False
+
+    @property
+    def overheads(self) -> Overheads:
+        return self.calibration.overheads
 
     def price(self, op: Op, *, source: str | None = None, nodes: int = 1) -> OpEstimate | None:
         """Of an op timed alone the curve of its `source`; of a plan's, that of layers where there is one."""

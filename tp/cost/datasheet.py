@@ -6,6 +6,7 @@ A rate that no source states bounds nothing: the op's other bounds stand, and an
 from dataclasses import dataclass
 from functools import reduce
 
+from tp.cost.overheads import NONE, Overheads
 from tp.cost.theory import OpEstimate, TheoryName, point
 from tp.hardware import Link, Node
 from tp.numbers import larger, lesser
@@ -20,6 +21,7 @@ class DatasheetTheory:
     link: Link
     name: TheoryName = "datasheet"
     bounds: bool = True
+    overheads: Overheads = NONE
 
     def price(self, op: Op) -> OpEstimate | None:
         if isinstance(op, Collective):

@@ -16,7 +16,17 @@ from numpy.typing import NDArray
 
 from tp.case import Case
 from tp.cost.choose import CHUNK_COUNTS, MIN_CHUNK_TOKENS, first_of_the_least
-from tp.cost.theory import OpEstimate, PartEstimate, Price, Theory, Whole, estimate_parts, point, price_once
+from tp.cost.theory import (
+    OpEstimate,
+    PartEstimate,
+    Price,
+    Theory,
+    Whole,
+    estimate_parts,
+    point,
+    price_once,
+    with_launches,
+)
 from tp.numbers import any_of
 from tp.plan.grid import Ints, Points, spread, template_plan
 from tp.plan.ops import AttentionCore, Backend, Op, Part
@@ -70,14 +80,14 @@ class GridPricer:
     def _laid_out(self, case: Case) -> tuple[Parts, list[OpEstimate]]:
         """The parts over the distinct token counts without the cores, and what each of the cores takes."""
         plan = template_plan(case, self.template, backend=self.backend)
-        prices = price_once(plan.ops, self._price)
+        prices = with_launches(plan, price_once(plan.ops, self._price), self.theory.overheads)
         cores, beside = list[OpEstimate](), list[Price]()
         for op, price in zip(plan.ops, prices, strict=True):
             if isinstance(op, AttentionCore) and price is not None:
                 cores.append(price)
                 price = FREE
             beside.append(price)
-        return {part.part: part for part in estimate_parts(plan, beside, bounds=self.theory.bounds)}, cores
+        return {part.part: part for part in estimate_parts(plan, beside, self.theory)}, cores
 
     def _price(self, op: Op) -> Price:
         if op not in self._prices:

@@ -2,16 +2,21 @@
 
 An op of a plan starts when everything listed before it is done, but for collectives that overlap: those only have to
 be here for an op that needs them (`tp/plan/ops.py`). The time that compute stands still is charged to the collective
-that it waits for, so the parts of a pass sum to the whole: max(Tc, Tm) <= total <= Tc + Tm. Seconds may be arrays over
+that it waits for, so the parts of a pass sum to the whole: max(Tc, Tm) <= total <= Tc + Tm. Under contention what
+overlaps slows each other down: both stretch by a share of the time that they have in common. Seconds may be arrays over
 a grid; each of its points then has a schedule of its own.
 """
 
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Final
 
-from tp.numbers import larger
+from tp.cost.overheads import Contention
+from tp.numbers import larger, lesser
 from tp.plan.ops import Collective, CollectiveKind, Op
+
+ALONE: Final = Contention()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -22,9 +27,9 @@ class Schedule:
     exposed_s: dict[CollectiveKind, float]
 
 
-def schedule(ops: Sequence[Op], seconds: Sequence[float]) -> Schedule:
+def schedule(ops: Sequence[Op], seconds: Sequence[float], contention: Contention = ALONE) -> Schedule:
     """Run the ops, each as long as it says in `seconds`, on one device and one link."""
-    now, awaited = 0.0, 0
+    now, awaited, slows = 0.0, 0, contention.compute > 0 or contention.communication > 0
     sent = list[tuple[CollectiveKind, float]]()  # and the moment at which it is here
     exposed: defaultdict[CollectiveKind, float] = defaultdict(float)
 
@@ -38,6 +43,15 @@ def schedule(ops: Sequence[Op], seconds: Sequence[float]) -> Schedule:
             now = later
         awaited = max(awaited, number)
 
+    def compute(duration: float) -> None:
+        nonlocal now
+        common = 0.0
+        if slows and len(sent) > awaited:
+            common = lesser(duration, larger(0.0, sent[-1][1] - now))
+            late = contention.communication * common
+            sent[awaited:] = [(kind, arrival_s + late) for kind, arrival_s in sent[awaited:]]
+        now = now + duration + contention.compute * common
+
     for op, duration in zip(ops, seconds, strict=True):
         if isinstance(op, Collective):
             # What was awaited is here, and leaves the link free.
@@ -47,6 +61,6 @@ def schedule(ops: Sequence[Op], seconds: Sequence[float]) -> Schedule:
                 wait_for(len(sent))
         else:
             wait_for(len(sent) if op.needs is None else op.needs)
-            now = now + duration
+            compute(duration)
     wait_for(len(sent))
     return Schedule(total_s=now, exposed_s=exposed)

@@ -5,9 +5,10 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Final, Literal, Protocol, get_args
 
+from tp.cost.overheads import LAUNCH_SPREAD, Contention, Overheads
 from tp.cost.schedule import Schedule, schedule
 from tp.numbers import add_up, any_of
-from tp.plan.ops import COLLECTIVE_KINDS, Collective, Op, Part, Plan
+from tp.plan.ops import COLLECTIVE_KINDS, Collective, Direction, Op, Part, Plan
 
 TheoryName = Literal["article", "datasheet", "calibrated"]
 THEORIES: Final[tuple[TheoryName, ...]] = get_args(TheoryName)
@@ -41,6 +42,11 @@ class Theory(Protocol):
 
     def price(self, op: Op) -> OpEstimate | None:
         """None where the theory has nothing to say of the op; sizes may be arrays, and then the seconds are."""
+        ...
+
+    @property
+    def overheads(self) -> Overheads:
+        """What a pass costs beside its ops, as far as the theory knows."""
         ...
 
 
@@ -84,8 +90,8 @@ def estimate_plan(plan: Plan, theory: Theory) -> Estimate:
     other theory one op without a price leaves the wholes that hold it without one too. Intervals add end to end, as if
     all ops erred together: wide rather than wrong.
     """
-    prices = price_once(plan.ops, theory.price)
-    return Estimate(theory=theory.name, parts=tuple(estimate_parts(plan, prices, bounds=theory.bounds)))
+    prices = with_launches(plan, price_once(plan.ops, theory.price), theory.overheads)
+    return Estimate(theory=theory.name, parts=tuple(estimate_parts(plan, prices, theory)))
 
 
 Price = OpEstimate | None
@@ -108,10 +114,34 @@ def alone(op: Op) -> Op:
     return op if isinstance(op, Collective) or op.needs is None else replace(op, needs=None)
 
 
-def estimate_parts(plan: Plan, prices: Sequence[Price], *, bounds: bool) -> Iterator[PartEstimate]:
+def with_launches(plan: Plan, prices: Sequence[Price], overheads: Overheads) -> list[Price]:
+    """The prices, with the launch term of each part and direction on its first op."""
+    if not overheads.launch_s:
+        return list(prices)
+    met: set[tuple[Direction, Part]] = set()
+    found = list[Price]()
+    for op, price in zip(plan.ops, prices, strict=True):
+        here = op.direction, op.part
+        launch_s = 0.0 if here in met else overheads.launch(plan.case.workload.phase, *here)
+        met.add(here)
+        found.append(price if price is None or launch_s == 0.0 else _later(price, launch_s))
+    return found
+
+
+def _later(price: OpEstimate, launch_s: float) -> OpEstimate:
+    return OpEstimate(
+        seconds=price.seconds + launch_s,
+        low_s=price.low_s + launch_s * (1 - LAUNCH_SPREAD),
+        high_s=price.high_s + launch_s * (1 + LAUNCH_SPREAD),
+        extrapolated=price.extrapolated,
+    )
+
+
+def estimate_parts(plan: Plan, prices: Sequence[Price], theory: Theory) -> Iterator[PartEstimate]:
     """The parts and wholes of a plan whose ops take what `prices` says, in the plan's order."""
     priced = list(zip(plan.ops, prices, strict=True))
-    schedules = _schedules(plan.ops, prices)
+    schedules = _schedules(plan.ops, prices, theory.overheads.contention)
+    bounds = theory.bounds
 
     def total(name: Part | Whole, wanted: Callable[[Op], bool]) -> PartEstimate:
         return _sum(name, [price for op, price in priced if wanted(op)], bounds=bounds)
@@ -128,13 +158,15 @@ def estimate_parts(plan: Plan, prices: Sequence[Price], *, bounds: bool) -> Iter
     yield _as_laid_out(replace(serial, part="total"), [each.total_s for each in schedules])
 
 
-def _schedules(ops: Sequence[Op], prices: Sequence[Price]) -> tuple[Schedule, Schedule, Schedule]:
+def _schedules(
+    ops: Sequence[Op], prices: Sequence[Price], contention: Contention
+) -> tuple[Schedule, Schedule, Schedule]:
     """At the points, at the low and at the high ends; an op without a price takes no time there."""
-    middle = schedule(ops, [0.0 if price is None else price.seconds for price in prices])
+    middle = schedule(ops, [0.0 if price is None else price.seconds for price in prices], contention)
     if all(price is None or _is_point(price) for price in prices):
         return middle, middle, middle
-    low = schedule(ops, [0.0 if price is None else price.low_s for price in prices])
-    return middle, low, schedule(ops, [0.0 if price is None else price.high_s for price in prices])
+    low = schedule(ops, [0.0 if price is None else price.low_s for price in prices], contention)
+    return middle, low, schedule(ops, [0.0 if price is None else price.high_s for price in prices], contention)
 
 
 def _as_laid_out(serial: PartEstimate, seconds: Sequence[float]) -> PartEstimate:

@@ -166,7 +166,7 @@ class Header:
     backend: Backend
     hardware: Node
     calibration: str | None
-    """Path of the calibration that the estimates used."""
+    """Which calibration the estimates used: the path of the file, or in words."""
     environment: dict[str, Any]
     oversubscribed: str | None
     """Why the ranks' times are not comparable with others', or None when they are."""

@@ -16,8 +16,9 @@ from bench.harness.timing.method import Method, read_delay
 from bench.harness.world.faults import RunEnded, leave
 from bench.harness.world.launch import DeviceKind, Launch, backend_of, read_launch
 from bench.harness.world.ranks import own_place
-from tp.cost.calibrated import Calibration, load_calibration
+from tp.cost.calibrated import Calibration
 from tp.cost.choose import make_theories
+from tp.cost.known import known_calibration
 from tp.cost.theory import Theory
 from tp.errors import ConfigError, TpbenchError
 from tp.flags import choice, positive_float
@@ -42,7 +43,7 @@ class RunFlags:
     link: str = ""
     """Which of the hardware's links the estimate uses (default: its first)."""
     calibration: str = ""
-    """File of `python -m analysis calibrate`; its estimate stands beside what is measured."""
+    """File of `python -m analysis calibrate` (default: for GPUs what is shipped, or expected of the data sheet)."""
     out: str = ""
     """Record file to write (default: a new one under runs/)."""
     seconds: str = ""
@@ -67,7 +68,7 @@ class RunSettings:
     device: DeviceKind
     node: Node
     link: Link
-    calibration_path: str | None
+    calibration_label: str | None
     calibration: Calibration | None
     timeout_s: float
     method: Method
@@ -112,14 +113,15 @@ def resolve_run(flags: RunFlags, *, name: str, dry_run: bool = False) -> RunSett
     launch = read_launch()
     node = resolve_node(flags.hardware)
     device = _device(flags.device, dry_run=dry_run)
+    known = known_calibration(flags.calibration, node.device)
     return RunSettings(
         command=tuple(sys.argv),
         launch=launch,
         device=device,
         node=node,
         link=node.link(flags.link or None),
-        calibration_path=flags.calibration or None,
-        calibration=load_calibration(Path(flags.calibration), device=node.device.name) if flags.calibration else None,
+        calibration_label=None if known is None else known.label,
+        calibration=None if known is None else known.calibration,
         timeout_s=_timeout_s(flags.timeout),
         method=_method(flags, device, launch),
         resume=flags.resume,

@@ -42,7 +42,7 @@ def header_line(run: RunSettings, ranks: Ranks, clock: Clock, probe: Probe) -> H
         num_nodes=run.launch.num_nodes,
         backend=run.backend,
         hardware=run.node,
-        calibration=run.calibration_path,
+        calibration=run.calibration_label,
         environment={"ranks": [ours for ours, _ in found]},
         oversubscribed=oversubscribed(run.device, run.launch, run.node.num_devices),
         warnings=tuple(

@@ -44,7 +44,7 @@ class Fit:
         """
         outside = self.outside(sizes)
         within = self.log_error_at(sizes[0]) * np.where(outside, EXTRAPOLATION_WIDENING, 1.0)
-        return interval(seconds, np.hypot(within, widening), extrapolated=outside | (widening > 0))
+        return interval(seconds, np.hypot(within, widening), extrapolated=outside | (widening > 0) | (self.rows == 0))
 
     def outside(self, sizes: tuple[ArrayLike, ...]) -> np.ndarray[tuple[int, ...], np.dtype[np.bool_]]:
         """Whether any of the sizes leaves the fitted range."""

@@ -13,12 +13,14 @@ from analysis.fitting.attention import attention_candidates
 from analysis.fitting.candidates import choose
 from analysis.fitting.collective import MIN_SIZES, fit_rank_law
 from analysis.fitting.gemm import gemm_candidates, refit_candidates
+from analysis.fitting.overheads import fit_overheads
 from analysis.fitting.rows import MIN_ROWS, Rows, require_usable, stack
 from analysis.fitting.size import between_sizes, fit_size, scaled_pass, share_between
 from analysis.fitting.validate import describe
+from analysis.inputs import Inputs
 from analysis.load import Run
 from analysis.measured import RECORDS, Measured
-from tp.cost.calibrated import CALIBRATION_VERSION, LAYERS, Calibration
+from tp.cost.calibrated import CALIBRATION_VERSION, LAYERS, CalibratedTheory, Calibration
 from tp.cost.collective import RankLaw
 from tp.cost.curves.attention import AttentionCurve
 from tp.cost.curves.gemm import GemmCurve, TileGemm
@@ -61,8 +63,8 @@ class Group:
         return tuple(sorted({row.source for row in self.members} - {""}))
 
 
-def fit_rows(
-    rows: Sequence[Measured],
+def fit_inputs(
+    inputs: Inputs,
     device: Device,
     *,
     sources: Iterable[str],
@@ -74,11 +76,12 @@ def fit_rows(
 
     `compact` leaves out what is interpolated between the rows, so that the file holds parameters alone.
     """
+    rows = inputs.rows
     if not rows:
         raise ConfigError("no op timed alone; measure with bench/gemm.py and bench/collectives.py, or give tables")
     fitting = Fitting(device=device, compact=compact, tell=tell)
-    collectives = groups_of(rows, Collective)
-    return Calibration(
+    collectives, known = groups_of(rows, Collective), {row.source for row in rows}
+    calibration = Calibration(
         schema_version=CALIBRATION_VERSION,
         hardware=device.name,
         created=datetime.now(UTC).isoformat(timespec="seconds"),
@@ -88,8 +91,9 @@ def fit_rows(
         elementwise=fitting.elementwise(groups_of(rows, Elementwise)),
         collectives=fitting.collectives(collectives),
         rank_laws=rank_laws(collectives),
-        citations={source: cited for source, cited in (citations or {}).items() if source in {r.source for r in rows}},
+        citations={source: cited for source, cited in (citations or {}).items() if source in known},
     )
+    return replace(calibration, overheads=fit_overheads(inputs.runs, CalibratedTheory(calibration=calibration)))
 
 
 def groups_of(rows: Sequence[Measured], kind: type[O]) -> list[Group]:

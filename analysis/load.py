@@ -6,10 +6,6 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Final, TypeVar
 
-import numpy as np
-import pandas as pd
-from numpy.typing import NDArray
-
 from bench.harness.record.files import RecordFile, read_record
 from bench.harness.record.records import (
     AnyLine,
@@ -24,14 +20,10 @@ from bench.harness.record.records import (
     Samples,
     Telemetry,
 )
-from tp.cost.calibrated import curve_key, curve_sizes
 from tp.errors import ConfigError
-from tp.plan.ops import COLLECTIVE_KINDS, Collective, Op
+from tp.plan.ops import COLLECTIVE_KINDS, Collective
 
 L = TypeVar("L", bound=AnyLine)
-
-# `op` is its kind and `key` the curve that prices it; `bytes` are moved by compute, the nccl-tests size of collectives.
-OP_COLUMNS: Final = ("op", "key", "sizes", "flops", "bytes", "time_s")
 
 # Metadata that must agree before the cases of two runs may stand in one table.
 CHECKED: Final[dict[str, Callable[[Header], object]]] = {
@@ -170,7 +162,7 @@ def _case_fault(planned: Planned, result: CaseResult) -> str | None:
 def _op_fault(line: OpResult) -> str | None:
     if isinstance(line.op, Collective) and line.op.num_ranks < 1:
         return "is a collective of no ranks"
-    several = [line.samples, *([] if line.delayed is None else [line.delayed])]
+    several = [each for each in (line.samples, line.in_pass, line.delayed) if each is not None]
     ranks = {len(row) for samples in several for row in samples.starts_s}
     if isinstance(line.op, Collective) and any(number % line.op.num_ranks for number in ranks):
         return f"has ranks that do not split into groups of {line.op.num_ranks}"
@@ -210,14 +202,3 @@ def load_runs(
                     f"{path}: {field} is {theirs!r} but {first_path} has {ours!r}; report them apart, or add --mixed"
                 )
     return runs
-
-
-def ops_table(runs: Sequence[Run]) -> pd.DataFrame:
-    """One row an op timed alone, in `OP_COLUMNS`; its time is the median of the slowest rank's."""
-    rows = [_op_row(result.op, np.array(result.samples.times_s)) for run in runs for result in run.ops]
-    return pd.DataFrame(rows, columns=list(OP_COLUMNS))
-
-
-def _op_row(op: Op, times_s: NDArray[np.float64]) -> tuple[object, ...]:
-    size = op.size_bytes if isinstance(op, Collective) else op.moved_bytes
-    return op.op, curve_key(op), curve_sizes(op), op.flops, float(size), float(np.median(times_s.max(axis=1)))

@@ -6,6 +6,7 @@ from typing import Final
 import numpy as np
 
 from analysis.load import Run
+from bench.harness.record.records import OpResult
 from tp.cost.calibrated import curve_key
 from tp.plan.ops import Collective, Elementwise, Op
 
@@ -33,18 +34,32 @@ class Measured:
 
 
 def of_run(run: Run) -> list[Measured]:
-    """The ops of a record timed alone; a time is the median of the slowest rank's."""
+    """The ops of a record, as parts of layers are read: the median of the slowest rank's times.
+
+    Of a collective the fastest rank's of its group, which waited for nobody.
+    """
     source = machine_of(run)
     return [
         Measured(
             op=result.op,
-            seconds=float(np.median(np.array(result.samples.times_s).max(axis=1))),
+            seconds=seconds_of(result),
             source=source,
             group=RECORDS,
             kind=kind_of(result.op),
         )
         for result in run.ops
     ]
+
+
+def seconds_of(result: OpResult) -> float:
+    """What the op takes: in a pass where it was timed so, else alone."""
+    op, in_pass = result.op, result.in_pass
+    if in_pass is None:
+        return float(np.median(np.array(result.samples.times_s).max(axis=1)))
+    times = next(np.array(p.times_s) for p in in_pass.parts if (p.part, p.direction) == (op.part, op.direction))
+    if isinstance(op, Collective):
+        times = times.reshape(len(times), -1, op.num_ranks).min(axis=2)
+    return float(np.median(times.max(axis=1)))
 
 
 def machine_of(run: Run) -> str:

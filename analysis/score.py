@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from analysis.fitting.overheads import is_probe
 from analysis.inputs import Inputs
 from analysis.load import Run
 from analysis.measured import Measured
@@ -72,7 +73,7 @@ def _scored(row: Measured, theory: CalibratedTheory) -> Scored:
 def _layers(run: Run, theory: CalibratedTheory) -> Iterator[Scored]:
     """Parts and wholes of the record's cases, estimated anew; what was written before the measurement stays there."""
     for case in run.cases:
-        if case.planned.emulated or case.result.status != "ok":
+        if case.planned.emulated or case.result.status != "ok" or is_probe(case):
             continue
         plan = Plan(case=case.planned.case, backend=case.header.backend, ops=case.planned.ops)
         planned = replace(case.planned, estimates=(estimate_plan(plan, theory),))

@@ -1,6 +1,6 @@
 """python -m analysis calibrate INPUT... --hardware H --out FILE"""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from math import expm1
 from pathlib import Path
@@ -10,12 +10,13 @@ import tyro
 from rich.markup import escape
 from rich.table import Table
 
-from analysis.calibrate import fit_rows, require_comparable, write_calibration
+from analysis.calibrate import fit_inputs, require_comparable, write_calibration
 from analysis.inputs import Inputs as Read
 from analysis.inputs import read_inputs
 from analysis.table_rows import read_citations
 from analysis.verbs.inputs import parse_select
 from analysis.verbs.output import Inputs, make_console, note, require
+from tp.case import PHASES
 from tp.cost.calibrated import Calibration
 from tp.cost.curves.attention import AttentionCurve
 from tp.cost.curves.gemm import GemmCurve
@@ -24,7 +25,7 @@ from tp.errors import ConfigError
 from tp.flags import parse_flags
 from tp.hardware import Device
 from tp.probe import resolve_node
-from tp.units import printable
+from tp.units import format_seconds, format_signed_percent, printable
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,8 +57,8 @@ def calibrate(args: Sequence[str]) -> None:
         raise ConfigError(f"--out {flags.out}: is one of the files to read; name another file")
     inputs = read_inputs([Path(name) for name in flags.inputs], select=parse_select(flags.select), tell=note)
     require_comparable(inputs.runs)
-    calibration = fit_rows(
-        inputs.rows,
+    calibration = fit_inputs(
+        inputs,
         _device(flags.hardware, inputs),
         sources=[Path(name).name for name in flags.inputs],
         citations=read_citations(Path(flags.citations)) if flags.citations else None,
@@ -67,6 +68,8 @@ def calibrate(args: Sequence[str]) -> None:
     write_calibration(calibration, Path(flags.out))
     console = make_console()
     console.print(_fits(calibration))
+    for line in _overheads(calibration):
+        console.print(line, markup=False)
     console.print(printable(f"calibration: {flags.out}"), markup=False)
 
 
@@ -104,6 +107,20 @@ def _fits(calibration: Calibration) -> Table:
                 f"{100 * expm1(fit.log_error_90):.0f} %",
             )
     return table
+
+
+def _overheads(calibration: Calibration) -> Iterator[str]:
+    """Launch terms by phase, and contention."""
+    terms = calibration.overheads.launch_s
+    by_phase = {phase: sum(s for key, s in terms.items() if key.split("/")[0] == phase) for phase in PHASES}
+    if terms:
+        yield "host time beside the ops: " + ", ".join(f"{p} {format_seconds(s)}" for p, s in by_phase.items())
+    contention = calibration.overheads.contention
+    if contention.rows:
+        yield (
+            f"beside each other compute takes {format_signed_percent(contention.compute)} and communication "
+            f"{format_signed_percent(contention.communication)} (median of {contention.rows} layers)"
+        )
 
 
 def _form(curve: GemmCurve | AttentionCurve | SizeCurve) -> str:

@@ -8,7 +8,7 @@ import pytest
 from analysis.__main__ import main
 from analysis.load import load_run
 from bench.harness.record.arrivals import of_pass
-from tp.cost.calibrated import load_calibration
+from tp.cost.known import load_calibration
 
 pytestmark = pytest.mark.dist
 

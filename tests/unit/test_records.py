@@ -30,7 +30,7 @@ def test_every_kind_of_line_survives_its_file(tmp_path: Path) -> None:
     text = path.read_text(encoding="utf-8")
     assert text.endswith("\n")
     assert [json.loads(line)["line"] for line in text.splitlines()] == ["header", "planned", "case", "op"]
-    assert json.loads(text.splitlines()[0])["schema_version"] == 3
+    assert json.loads(text.splitlines()[0])["schema_version"] == 4
 
 
 FINITE = st.floats(allow_nan=False, allow_infinity=False)
@@ -218,7 +218,7 @@ def test_a_time_that_is_no_number_is_refused(tmp_path: Path, number: str) -> Non
 
 def test_another_schema_version_is_refused(tmp_path: Path) -> None:
     path = write_old(tmp_path / "r.jsonl", OLD)
-    damage(path, 1, lambda line: line.replace(b'"schema_version":2', b'"schema_version":4'))
+    damage(path, 1, lambda line: line.replace(b'"schema_version":2', b'"schema_version":9'))
     with pytest.raises(ConfigError, match=r"line 1 is damaged \(header\.schema_version: "):
         read_record(path)
 

@@ -14,7 +14,7 @@ from tp.cost.curves.gemm import GemmCurve
 from tp.cost.curves.size import SizeCurve
 from tp.cost.curves.trust import interval
 from tp.cost.overheads import NONE, Overheads
-from tp.cost.priors import prior_attention, prior_decode, prior_elementwise, prior_gemm
+from tp.cost.priors import expected_contention, prior_attention, prior_decode, prior_elementwise, prior_gemm
 from tp.cost.theory import OpEstimate, TheoryName
 from tp.hardware import Device, Link
 from tp.plan.ops import AttentionCore, Collective, Elementwise, Gemm, Op, bus_factor
@@ -105,7 +105,11 @@ class CalibratedTheory:
 
     @property
     def overheads(self) -> Overheads:
-        return self.calibration.overheads
+        """Those of the calibration; the contention that is expected of a GPU where it knows none."""
+        known = self.calibration.overheads
+        if known.contention.rows or self.device is None:
+            return known
+        return replace(known, contention=expected_contention(self.device))
 
     def price(self, op: Op, *, source: str | None = None, nodes: int = 1) -> OpEstimate | None:
         """Of an op timed alone the curve of its `source`; of a plan's, that of layers where there is one."""
@@ -226,7 +230,7 @@ def find(curves: Mapping[str, C], op: Op, source: str | None, *, nodes: int = 1)
 
 
 def _keys(key: str) -> tuple[list[str], list[str]]:
-    """Keys of curves that say as much of an op, then those that say nearly as much; in each the op's own dtype first."""
+    """Keys of curves that say as much of an op, and of those that say nearly as much; its own dtype first in both."""
     return [key, *_sibling_dtypes(key)], _straight(key)
 
 

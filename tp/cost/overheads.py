@@ -1,5 +1,6 @@
 """What a pass costs beside its ops: the host's work for each part, and ops and transfers that slow each other down."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -25,9 +26,12 @@ class Overheads:
     """By `launch_key`: host time of a part that no op of it carries."""
     contention: Contention = Contention()
 
-    def launch(self, phase: Phase, direction: Direction, part: Part) -> float:
-        """Seconds; 0 where nothing was measured."""
-        return self.launch_s.get(launch_key(phase, direction, part), 0.0)
+    def launches(self, phase: Phase) -> Iterator[tuple[tuple[Direction, Part], float]]:
+        """Direction, part and seconds of the terms of a phase."""
+        for key, seconds in self.launch_s.items():
+            of_phase, direction, part = key.split("/")
+            if of_phase == phase and seconds > 0:
+                yield (direction, part), seconds  # type: ignore[misc]
 
 
 NONE: Final = Overheads()

@@ -13,6 +13,7 @@ from tp.cost.curves.attention import SumAttention, TileAttention
 from tp.cost.curves.gemm import Machine, TileGemm
 from tp.cost.curves.size import SizeCurve
 from tp.cost.curves.trust import Fit
+from tp.cost.overheads import Contention
 from tp.hardware import Architecture, Device
 from tp.plan.ops import Elementwise
 from tp.units import MIB, Dtype
@@ -40,6 +41,15 @@ DECODE_EFFICIENCY: Final = 0.75
 DECODE_START_S: Final = 6e-6
 # Backward kernels reach less of the peak than forward ones (FlashAttention-2, Dao 2023, tables 1 and 2).
 BACKWARD_SHARE: Final = 0.8
+
+
+# Multiprocessors that NCCL takes for a ring over NVLink (its default of 16 channels, a block of threads each).
+NCCL_BLOCKS: Final = 16
+
+
+def expected_contention(device: Device) -> Contention:
+    """Compute beside a collective lacks the multiprocessors that send; nothing is known of the other way round."""
+    return Contention(compute=min(1.0, NCCL_BLOCKS / device.num_units) if device.kind == "gpu" else 0.0)
 
 
 def guess(log_error: float, sizes: int) -> Fit:

@@ -115,16 +115,20 @@ def alone(op: Op) -> Op:
 
 
 def with_launches(plan: Plan, prices: Sequence[Price], overheads: Overheads) -> list[Price]:
-    """The prices, with the launch term of each part and direction on its first op."""
-    if not overheads.launch_s:
-        return list(prices)
-    met: set[tuple[Direction, Part]] = set()
-    found = list[Price]()
-    for op, price in zip(plan.ops, prices, strict=True):
-        here = op.direction, op.part
-        launch_s = 0.0 if here in met else overheads.launch(plan.case.workload.phase, *here)
-        met.add(here)
-        found.append(price if price is None or launch_s == 0.0 else _later(price, launch_s))
+    """The prices with the launch terms of the plan's phase.
+
+    A term falls on the first op of its part and direction; on the part's first op where the plan has none in that
+    direction, as the backward of a residual.
+    """
+    found, places = list(prices), dict[tuple[Direction | None, Part], int]()
+    for number, op in enumerate(plan.ops):
+        places.setdefault((op.direction, op.part), number)
+        places.setdefault((None, op.part), number)
+    for (direction, part), launch_s in overheads.launches(plan.case.workload.phase):
+        place = places.get((direction, part), places.get((None, part)))
+        price = None if place is None else found[place]
+        if place is not None and price is not None:
+            found[place] = _later(price, launch_s)
     return found
 
 

@@ -1,7 +1,7 @@
 """One op of a plan as something to time alone, on the kernels that the layers call."""
 
 from collections.abc import Callable
-from typing import Literal, assert_never
+from typing import Final, Literal, assert_never
 
 import torch
 from torch import Tensor
@@ -9,13 +9,15 @@ from torch.nn.functional import linear, rms_norm, scaled_dot_product_attention
 
 from bench.harness.cases.build import TORCH_DTYPES
 from bench.harness.cases.sweeps import PASSES
+from bench.harness.record.names import IN_PASS
 from bench.harness.timing.task import Task
 from tp.layers.block import EPSILON
 from tp.layers.collectives import GroupCollectives
 from tp.layers.ffn import plain_gelu, swiglu
 from tp.layers.fp8 import fp8_product, quantize
 from tp.layers.rope import rope_table, rotate
-from tp.plan.ops import AttentionCore, Collective, Elementwise, Gemm
+from tp.layers.wire import Timeline
+from tp.plan.ops import AttentionCore, Collective, Direction, Elementwise, Gemm, Op, Part
 from tp.units import activation_dtype
 
 Call = Callable[[], object]
@@ -23,18 +25,42 @@ Call = Callable[[], object]
 # The row of an elementwise bench; wide enough that a row's overhead is that of a hidden size.
 ELEMENTWISE_WIDTH = 2048
 ROPE_HEAD_DIM = 64
+# The product before an op in a pass: weights of more than a core's own caches, and about a millisecond on one. No
+# sweep has an op of its part.
+PRODUCT_ROWS, PRODUCT_WIDTH = 16, 1536
+PRODUCT_PART: Final[tuple[Part, Direction]] = ("out", "forward")
 
 
-def compute_task(op: Gemm | AttentionCore | Elementwise, device: torch.device, *, name: str) -> Task:
-    """The op on random tensors of its own; a backward runs on a graph that is built before."""
-    call = _compute_call(op, device)
-    return Task(name=name, run=lambda timeline: _discard(call), reset=lambda: None)
+def op_tasks(op: Op, collectives: GroupCollectives, *, name: str) -> tuple[Task, Task]:
+    """The op alone, and in a pass after a product, on the same tensors; a backward's graph is built before.
+
+    Layers call ops one after another. Alone, as the first thing after a wait, an op finds cold caches and takes longer,
+    on CPUs 0.1 ms; a collective, called back to back, finds its peers on the dot and is faster: over gloo all-reduces
+    of 1 MB took 0.8 ms in a loop and 1.2 ms in a layer.
+    """
+    device = collectives.mesh.device
+    if isinstance(op, Collective):
+        call, reset = collective_call(op, collectives)
+    else:
+        call, reset = _compute_call(op, device), _nothing
+    dtype = TORCH_DTYPES[activation_dtype(op.dtype)]
+    x = torch.randn(PRODUCT_ROWS, PRODUCT_WIDTH, device=device, dtype=torch.float32).to(dtype)
+    weight = torch.randn(PRODUCT_WIDTH, PRODUCT_WIDTH, device=device, dtype=torch.float32).to(dtype)
+
+    def in_pass(timeline: Timeline) -> None:
+        timeline.enter(*PRODUCT_PART)
+        linear(x, weight)
+        timeline.enter(op.part, op.direction)
+        call()
+
+    return (
+        Task(name=name, run=lambda timeline: _discard(call), reset=reset),
+        Task(name=f"{IN_PASS}{name}", run=in_pass, reset=reset, marks_parts=True),
+    )
 
 
-def collective_task(op: Collective, collectives: GroupCollectives, *, name: str) -> Task:
-    """The collective on buffers of its own."""
-    call, refill = collective_call(op, collectives)
-    return Task(name=name, run=lambda timeline: _discard(call), reset=refill)
+def _nothing() -> None:
+    pass
 
 
 def _discard(call: Call) -> None:

@@ -90,6 +90,22 @@ def gemm_ops(ranges: Ranges, dtype: Dtype, *, count: int) -> list[Gemm]:
     return ops
 
 
+def single_token_ops(ranges: Ranges, dtype: Dtype, *, count: int) -> list[Gemm]:
+    """`count` forward products of one token, for which libraries have kernels of their own: what decode multiplies."""
+    return [
+        Gemm(
+            part="qkv",
+            direction="forward",
+            layout="nt",
+            m=1,
+            n=_multiple(outputs, 64),
+            k=_multiple(inputs, 64),
+            dtype=dtype,
+        )
+        for inputs, outputs in _spread(count, ranges.width, ranges.width)
+    ]
+
+
 def attention_ops(ranges: Ranges, dtype: Dtype, *, count: int) -> list[AttentionCore]:
     """`count` causal cores, forward and backward, and half as many of decode."""
     ops: list[AttentionCore] = []

@@ -16,6 +16,7 @@ Schema history
   3  telemetry, drift and end; marks of disturbed samples, starts of passes and collectives on a clock that all ranks
      share, contention, traffic on the wire; every line carries its run, its place in it and a checksum.
      Files of version 1 and 2 are read as they are.
+  4  ops timed alone also inside a pass, after a product; cases of the launch probe beside ops.
 """
 
 from dataclasses import dataclass, field
@@ -32,7 +33,7 @@ from tp.plan.memory import Holding
 from tp.plan.ops import AttentionCore, Backend, Collective, CollectiveKind, Direction, Elementwise, Gemm, Part
 from tp.schema import STRICT
 
-SCHEMA_VERSION: Final = 3
+SCHEMA_VERSION: Final = 4
 
 AnyOp = Annotated[Gemm | AttentionCore | Elementwise | Collective, Field(discriminator="op")]
 Times = tuple[tuple[float, ...], ...]
@@ -158,7 +159,7 @@ class Header:
     """What is true of the whole run."""
 
     line: Literal["header"] = "header"
-    schema_version: Literal[1, 2, 3] = SCHEMA_VERSION
+    schema_version: Literal[1, 2, 3, 4] = SCHEMA_VERSION
     created: str
     command: tuple[str, ...]
     world: int
@@ -238,6 +239,8 @@ class OpResult:
     estimates: dict[TheoryName, OpEstimate]
     """Made before the op was timed; a theory that says nothing of it is left out."""
     samples: Samples
+    in_pass: Samples | None = None
+    """A pass of a product and the op after it, as a layer calls it, both marked."""
     delayed: Samples | None = None
     """The same with a delay planted on one rank, as a control of the skew that is reported."""
     marks: tuple[BlockMark, ...] = ()

@@ -7,16 +7,24 @@ from typing import Final
 import numpy as np
 from rich.console import Console
 
-from bench.harness.cases.ops import collective_task, compute_task
-from bench.harness.cases.sweeps import RANGES, attention_ops, collective_ops, elementwise_ops, gemm_ops
+from bench.harness.cases.ops import op_tasks
+from bench.harness.cases.sweeps import (
+    RANGES,
+    attention_ops,
+    collective_ops,
+    elementwise_ops,
+    gemm_ops,
+    single_token_ops,
+)
 from bench.harness.cases.variants import delayed
-from bench.harness.record.files import finished_ops
+from bench.harness.record.files import finished_cases, finished_ops
 from bench.harness.record.interference import drift_sentence
-from bench.harness.record.names import DELAYED
+from bench.harness.record.names import DELAYED, IN_PASS
 from bench.harness.record.records import FailedOp, OpResult
 from bench.harness.run.cli import RunFlags, RunSettings, resolve_run
 from bench.harness.run.console import arrival_table, make_console, op_table, progress_bar
 from bench.harness.run.drift import drift_line
+from bench.harness.run.launch_probe import measure_launches
 from bench.harness.run.lines import now
 from bench.harness.run.runnable import require_runnable
 from bench.harness.run.session import Session, session
@@ -65,10 +73,11 @@ def measure_compute() -> None:
     activations = activation_dtype(dtype)
     ops: list[Op] = [
         *gemm_ops(ranges, dtype, count=shapes),
+        *single_token_ops(ranges, dtype, count=max(shapes // 5, 6)),
         *attention_ops(ranges, activations, count=max(shapes // 2, 8)),
         *elementwise_ops(ranges, activations, count=max(shapes // 4, 8), quantizes=dtype == "fp8"),
     ]
-    _run([(1, ops)], run, seconds=flags.seconds, title="compute")
+    _run([(1, ops)], run, seconds=flags.seconds, title="compute", launches=dtype)
 
 
 def measure_collectives() -> None:
@@ -92,14 +101,22 @@ def _dtype(flags: RunFlags, run: RunSettings) -> Dtype:
     return defaults(run.device, native_dtypes()).dtype
 
 
-def _run(sweeps: Sequence[tuple[int, list[Op]]], run: RunSettings, *, seconds: str, title: str) -> None:
-    """Measure the ops of every degree in turn; each is recorded as soon as its turn is over."""
+def _run(
+    sweeps: Sequence[tuple[int, list[Op]]],
+    run: RunSettings,
+    *,
+    seconds: str,
+    title: str,
+    launches: Dtype | None = None,
+) -> None:
+    """Measure the ops of every degree in turn, each recorded as soon as its turn is over, and the host's `launches`."""
     budget_s = positive_float(seconds or "45", flag="--seconds")
     leads = run.launch.leads
     console = make_console(leads=leads)
     finished = finished_ops(run.out, world=run.launch.world) if run.resume and leads else frozenset()
+    probed = frozenset(finished_cases(run.out, world=run.launch.world)) if run.resume and leads else frozenset()
     with session(run, console) as opened:
-        finished = opened.ranks.gather_objects(finished)[0]
+        finished, probed = opened.ranks.gather_objects((finished, probed))[0]
         todo = [(size, [op for op in ops if op not in finished]) for size, ops in sweeps]
         num_ops = sum(len(ops) for _, ops in todo)
         console.print(f"{num_ops} ops, {len(finished)} of them finished before; records: {run.out}", markup=False)
@@ -114,6 +131,8 @@ def _run(sweeps: Sequence[tuple[int, list[Op]]], run: RunSettings, *, seconds: s
                         opened.writer.append(result)
                         results.append(result)
                         bar.advance(task)
+        if launches is not None:
+            measure_launches(launches, run, opened, finished=probed)
         timed = [result for result in results if isinstance(result, OpResult)]
         _repeat_first(timed, run, opened, seconds=budget_s * DRIFT_SHARE)
     _show(console, timed)
@@ -151,6 +170,7 @@ def _measure_turn(
             op=op,
             estimates=estimates,
             samples=replace(measured.samples[str(number)], task=op.op),
+            in_pass=measured.samples.get(f"{IN_PASS}{number}"),
             delayed=measured.samples.get(f"{DELAYED}{number}"),
             marks=measured.marks,
         )
@@ -170,13 +190,10 @@ def _tasks(ops: Sequence[Op], collectives: GroupCollectives, instruments: Instru
     """One task an op, named by its number; collectives once more with a rank late, where one is to be."""
     tasks: list[Task] = []
     for number, op in enumerate(ops):
-        if isinstance(op, Collective):
-            task = collective_task(op, collectives, name=str(number))
-        else:
-            task = compute_task(op, collectives.mesh.device, name=str(number))
-        tasks.append(replayed(task) if method.graph else task)
+        alone, in_pass = op_tasks(op, collectives, name=str(number))
+        tasks += [replayed(alone) if method.graph else alone, in_pass]
         if isinstance(op, Collective) and method.delayed_rank is not None:
-            tasks.append(delayed(task, method.delay_of(instruments.ranks.rank)))
+            tasks.append(delayed(alone, method.delay_of(instruments.ranks.rank)))
     return tasks
 
 

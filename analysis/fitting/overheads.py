@@ -1,0 +1,52 @@
+"""What passes cost beside their ops: launch terms from the probe's layer, contention from layers that were measured."""
+
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+
+from analysis.load import Case, Run
+from bench.harness.record.interference import contention
+from bench.harness.record.names import PARTS, PROBE_MODEL
+from tp.cost.overheads import Contention, Overheads, launch_key
+from tp.cost.theory import Theory
+from tp.plan.ops import Direction, Part
+
+
+def fit_overheads(runs: Sequence[Run], theory: Theory) -> Overheads:
+    """Launch terms and contention as far as the runs hold layers that tell them."""
+    cases = [case for run in runs for case in run.cases if case.result.status == "ok" and not case.planned.emulated]
+    launches = [term for case in cases if is_probe(case) for term in _launches(case, theory)]
+    return Overheads(launch_s=dict(launches), contention=_contention([case for case in cases if not is_probe(case)]))
+
+
+def is_probe(case: Case) -> bool:
+    """Whether a case is the layer of the launch probe."""
+    return case.planned.case.model.name == PROBE_MODEL
+
+
+def _launches(case: Case, theory: Theory) -> Iterator[tuple[str, float]]:
+    """What each part of the probe took beyond its ops, on the slowest rank."""
+    took: defaultdict[tuple[Direction, Part], float] = defaultdict(float)
+    for sample in case.result.samples:
+        if sample.task == PARTS:
+            for times in sample.parts:
+                took[times.direction, times.part] += float(np.median(np.array(times.times_s).max(axis=1)))
+    for (direction, part), seconds in took.items():
+        prices = [theory.price(op) for op in case.planned.ops if (op.direction, op.part) == (direction, part)]
+        known = [price.seconds for price in prices if price is not None]
+        if len(known) == len(prices):
+            key = launch_key(case.planned.case.workload.phase, direction, part)
+            yield key, max(0.0, seconds - sum(known))
+
+
+def _contention(cases: Sequence[Case]) -> Contention:
+    """The median slow-down of compute and of communication beside each other."""
+    found = [each for case in cases if (each := contention(case.result)) is not None]
+    if not found:
+        return Contention()
+    return Contention(
+        compute=max(0.0, float(np.median([each.compute_slowdown for each in found])) - 1),
+        communication=max(0.0, float(np.median([each.communication_slowdown for each in found])) - 1),
+        rows=len(found),
+    )

@@ -10,16 +10,16 @@ from typing import Final, TypeVar
 import numpy as np
 
 from analysis.fitting.attention import attention_candidates
-from analysis.fitting.candidates import choose
+from analysis.fitting.candidates import Candidate, choose
 from analysis.fitting.collective import MIN_SIZES, fit_rank_law
 from analysis.fitting.gemm import gemm_candidates, refit_candidates
 from analysis.fitting.overheads import fit_overheads
-from analysis.fitting.rows import MIN_ROWS, Rows, require_usable, stack
+from analysis.fitting.rows import MIN_ROWS, Rows, require_different, stack, too_few
 from analysis.fitting.size import between_sizes, fit_size, scaled_pass, share_between
 from analysis.fitting.validate import describe
 from analysis.inputs import Inputs
 from analysis.load import Run
-from analysis.measured import RECORDS, Measured
+from analysis.measured import Measured
 from tp.cost.calibrated import CALIBRATION_VERSION, LAYERS, CalibratedTheory, Calibration
 from tp.cost.collective import RankLaw
 from tp.cost.curves.attention import AttentionCurve
@@ -39,8 +39,11 @@ ROW_BANDS: Final = (64.0, 256.0)
 BYTE_BANDS: Final = (2e5, 8e6)
 # More rows say nothing new of a curve, and a Gaussian process over them takes the cube of their number.
 MOST_ROWS: Final = 1000
+LEFT_OUT: Final = "; left out"
 # Rows of another source that are enough to fit the main curve's efficiency anew.
 LEAST_REFIT_ROWS: Final = 5
+# So many have a curve of their own, if that is better.
+LEAST_OWN_ROWS: Final = 100
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,7 +82,8 @@ def fit_inputs(
     rows = inputs.rows
     if not rows:
         raise ConfigError("no op timed alone; measure with bench/gemm.py and bench/collectives.py, or give tables")
-    fitting = Fitting(device=device, compact=compact, tell=tell)
+    told = list[str]()
+    fitting = Fitting(device=device, compact=compact, tell=told.append)
     collectives, known = groups_of(rows, Collective), {row.source for row in rows}
     calibration = Calibration(
         schema_version=CALIBRATION_VERSION,
@@ -93,6 +97,10 @@ def fit_inputs(
         rank_laws=rank_laws(collectives),
         citations={source: cited for source, cited in (citations or {}).items() if source in known},
     )
+    if not (calibration.gemm or calibration.attention or calibration.elementwise or calibration.collectives):
+        raise ConfigError(told[0].removesuffix(LEFT_OUT))
+    for note in told:
+        tell(note)
     return replace(calibration, overheads=fit_overheads(inputs.runs, CalibratedTheory(calibration=calibration)))
 
 
@@ -100,7 +108,7 @@ def groups_of(rows: Sequence[Measured], kind: type[O]) -> list[Group]:
     """Rows of a kind by key and source; main is what covers the most keys, of several that with the most rows."""
     of_kind = [row for row in rows if isinstance(row.op, kind)]
     weight = {
-        label: (len({row.key for row in members}), len(members))
+        label: (len({row.key for row in members}), len(members), label)
         for label, members in _by(of_kind, lambda row: row.group).items()
     }
     groups = []
@@ -125,25 +133,30 @@ class Fitting:
 
     def gemm(self, groups: Sequence[Group]) -> dict[str, GemmCurve]:
         curves: dict[str, GemmCurve] = {}
+        labels: dict[str, str] = {}
         for group in groups:
-            base = self._base(curves, group)
-            if base is not None:
-                if len(group.members) < LEAST_REFIT_ROWS:
-                    self._too_few(group, LEAST_REFIT_ROWS)
-                    continue
-                rows, candidates = self._rows(group, Gemm), refit_candidates(base, len(group.members))
-            else:
-                rows = self._usable(group, Gemm)
-                candidates = gemm_candidates(prior_gemm(self.device, rows.op.dtype), residuals=not self.compact)
-            curve, errors = choose(rows, candidates, lambda c, r: c.seconds(r.op))
+            base = _largest(curve for name, curve in curves.items() if labels[name] != group.label)
+            rows = self._usable(group, Gemm, least=LEAST_REFIT_ROWS if base else MIN_ROWS)
+            if rows is None:
+                continue
+            curve, errors = choose(rows, self._gemm_candidates(rows, base), lambda c, r: c.seconds(r.op))
             fit = describe(rows.sizes, errors, edges=ROW_BANDS)
-            curves[group.name] = replace(curve, fit=fit, sources=group.sources)
+            curves[group.name], labels[group.name] = replace(curve, fit=fit, sources=group.sources), group.label
         return curves
+
+    def _gemm_candidates(self, rows: Rows[Gemm], base: TileGemm | None) -> list[Candidate[Gemm, GemmCurve]]:
+        own = gemm_candidates(prior_gemm(self.device, rows.op.dtype), residuals=not self.compact)
+        if base is None:
+            return own
+        anew = refit_candidates(base, len(rows))
+        return [*anew, *own] if len(rows) >= LEAST_OWN_ROWS else anew
 
     def attention(self, groups: Sequence[Group]) -> dict[str, AttentionCurve]:
         curves: dict[str, AttentionCurve] = {}
         for group in groups:
             rows = self._usable(group, AttentionCore)
+            if rows is None:
+                continue
             backward = rows.op.direction == "backward"
             prior = prior_attention(self.device, rows.op.dtype, backward=backward) if rows.op.causal else None
             candidates = attention_candidates(prior, residuals=not self.compact)
@@ -152,22 +165,25 @@ class Fitting:
         return curves
 
     def elementwise(self, groups: Sequence[Group]) -> dict[str, SizeCurve]:
-        curves: dict[str, SizeCurve] = {}
-        enough = [group for group in groups if len(group.members) >= MIN_ROWS]
+        scaled: dict[str, SizeCurve] = {}
+        enough: dict[Group, Rows[Elementwise]] = {}
         for group in groups:
-            rows = self._rows(group, Elementwise)
-            expected = prior_elementwise(self.device, rows.op)
-            if group not in enough and expected is not None:
+            few = self._rows(group, Elementwise)
+            expected = prior_elementwise(self.device, few.op) if too_few(few, group.name) is not None else None
+            if expected is not None:
                 # The kernel's share of the memory's rate, on the data sheet's rule.
-                curves[group.name] = replace(scaled_pass(rows, expected), sources=group.sources)
-            elif group not in enough:
-                self._usable(group, Elementwise)
-        return curves | self._sized({group: self._usable(group, Elementwise) for group in enough})
+                scaled[group.name] = replace(scaled_pass(few, expected), sources=group.sources)
+            elif (rows := self._usable(group, Elementwise)) is not None:
+                enough[group] = rows
+        return scaled | self._sized(enough)
 
     def collectives(self, groups: Sequence[Group]) -> dict[str, SizeCurve]:
-        return self._sized({group: self._usable(group, Collective) for group in groups})
+        usable = {group: self._usable(group, Collective) for group in groups}
+        return self._sized({group: rows for group, rows in usable.items() if rows is not None})
 
-    def _sized(self, groups: Mapping[Group, Rows[Collective] | Rows[Elementwise]]) -> dict[str, SizeCurve]:
+    def _sized(
+        self, groups: Mapping[Group, Rows[Collective]] | Mapping[Group, Rows[Elementwise]]
+    ) -> dict[str, SizeCurve]:
         """A curve has a dozen rows; those of one source say together how far off such curves are between them."""
 
         def fit(part: Rows[Collective] | Rows[Elementwise]) -> SizeCurve:
@@ -183,17 +199,14 @@ class Fitting:
             curves[group.name] = replace(fit(rows), fit=described, sources=group.sources)
         return curves
 
-    def _base(self, curves: dict[str, GemmCurve], group: Group) -> TileGemm | None:
-        """The curve whose parameters another source's rows fit anew: on one machine a few are enough for that."""
-        main = [curve for name, curve in curves.items() if "#" not in name and isinstance(curve, TileGemm)]
-        return max(main, key=lambda curve: curve.fit.rows) if main and self._is_other(group, main) else None
-
-    def _is_other(self, group: Group, main: Sequence[TileGemm]) -> bool:
-        return not any(set(group.sources) & set(curve.sources) for curve in main) and group.label != RECORDS
-
-    def _usable(self, group: Group, kind: type[O]) -> Rows[O]:
+    def _usable(self, group: Group, kind: type[O], *, least: int = MIN_ROWS) -> Rows[O] | None:
+        """The rows of a group; None, and told, when they are too few; ConfigError when they are wrong."""
+        name = f"{kind_name(kind)} {group.name}"
         rows = self._rows(group, kind)
-        require_usable(rows, f"{kind_name(kind)} {group.name}")
+        if (reason := too_few(rows, name, least=least)) is not None:
+            self.tell(f"{reason}{LEFT_OUT}")
+            return None
+        require_different(rows, name)
         return rows
 
     def _rows(self, group: Group, kind: type[O]) -> Rows[O]:
@@ -204,11 +217,10 @@ class Fitting:
             self.tell(f"{kind_name(kind)} {group.name}: fitted to {MOST_ROWS} of its {len(group.members)} rows")
         return stack([row.op for row in members], [row.seconds for row in members])  # type: ignore[misc]
 
-    def _too_few(self, group: Group, least: int) -> None:
-        self.tell(
-            f"gemm {group.name}: {len(group.members)} rows of another source are too few to fit anew; "
-            f"left out, give at least {least}"
-        )
+
+def _largest(curves: Iterable[GemmCurve]) -> TileGemm | None:
+    """The curve that other sources are fitted from: on one machine a few of their rows are enough for that."""
+    return max((curve for curve in curves if isinstance(curve, TileGemm)), key=lambda c: c.fit.rows, default=None)
 
 
 def rank_laws(groups: Sequence[Group]) -> dict[str, RankLaw]:

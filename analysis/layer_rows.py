@@ -6,8 +6,9 @@ A row of tensor parallelism holds one of `tp` shards on one GPU, so its sizes ar
 from collections.abc import Mapping
 from typing import Any, Final, Literal
 
+from analysis.row_fields import dtype_of, whole
 from tp.plan.ops import ComputePart, Elementwise, ElementwiseKind, Gemm, Op
-from tp.units import DTYPE_BYTES, DTYPES, Dtype
+from tp.units import DTYPE_BYTES
 
 LAYER_COLUMNS: Final = (
     "hardware",
@@ -45,20 +46,15 @@ def layer_op(row: Mapping[str, Any]) -> Op | None:
     """The op of a row; None for what is no single op, such as a whole layer. ValueError where it makes no sense."""
     if str(row.get("pass", "forward")) != "forward":
         return None
-    component, tp = str(row["component"]), int(row["tp"])
+    component, tp = str(row["component"]), whole(row, "tp")
     if component not in PRODUCTS and component not in PASSES:
         return None
-    text = str(row["dtype"])
-    dtype: Dtype | None = next((each for each in DTYPES if each == text), None)
-    if dtype is None:
-        raise ValueError(f"dtype {text!r} is unknown; use {', '.join(DTYPES)}")
-    tokens, hidden, heads = int(row["batch"]) * int(row["seq"]), int(row["hidden"]), int(row["heads"])
-    if heads % tp or int(row["ffn"]) % tp:
-        raise ValueError(f"tp {tp} does not divide heads {heads} and ffn {row['ffn']}")
-    head_dim = hidden // heads
-    queries = heads // tp * head_dim
-    keys = max(1, int(row["kv_heads"]) // tp) * head_dim
-    ffn = int(row["ffn"]) // tp
+    dtype, tokens = dtype_of(row), whole(row, "batch") * whole(row, "seq")
+    hidden, heads, kv_heads, ffn = (whole(row, column) for column in ("hidden", "heads", "kv_heads", "ffn"))
+    if heads % tp or ffn % tp or (kv_heads % tp and tp % kv_heads) or hidden % heads:
+        raise ValueError(f"tp {tp} does not divide heads {heads}, kv_heads {kv_heads}, ffn {ffn} of hidden {hidden}")
+    head_dim, ffn = hidden // heads, ffn // tp
+    queries, keys = heads // tp * head_dim, max(1, kv_heads // tp) * head_dim
     if component in PRODUCTS:
         # `mlp_up_proj` is gate and up in one.
         widths = {"qkv": (queries + 2 * keys, hidden), "out": (hidden, queries), "up": (2 * ffn, hidden)}

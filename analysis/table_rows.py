@@ -4,20 +4,21 @@ The kind of a table is known by its columns. Times are microseconds in `time_us`
 nccl-tests. A line that makes no sense is an error that names it: a table that is wrong in one place may be in others.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+import warnings
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final, TypeVar
+from typing import Any, Final
 
 import numpy as np
 import pandas as pd
 
 from analysis.layer_rows import LAYER_COLUMNS, layer_op
 from analysis.measured import Measured, kind_of
+from analysis.row_fields import dtype_of, one_of, whole
 from tp.cost.calibrated import LAYERS
 from tp.errors import ConfigError
 from tp.plan.ops import COLLECTIVE_KINDS, AttentionCore, Collective, Gemm, Op
-from tp.units import DTYPES, Dtype
 
 Select = Mapping[str, frozenset[str]]
 """Column to the values that its rows may have."""
@@ -25,10 +26,6 @@ Select = Mapping[str, frozenset[str]]
 GEMM_COLUMNS: Final = ("hardware", "dtype", "m", "n", "k", "time_us")
 ATTENTION_COLUMNS: Final = ("hardware", "dtype", "batch", "seq", "heads", "kv_heads", "head_dim", "causal", "time_us")
 COLLECTIVE_COLUMNS: Final = ("hardware", "nodes", "gpus", "collective", "bytes", "time_us")
-# Of published dtypes, those that are ours under another name.
-DTYPE_NAMES: Final[dict[str, Dtype]] = {"float32": "fp32", "bfloat16": "bf16", "float16": "fp16", "fp8_e4m3": "fp8"}
-
-V = TypeVar("V")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,12 +74,17 @@ def read_citations(path: Path) -> dict[str, str]:
 
 
 def _read(path: Path) -> pd.DataFrame:
+    """The rows of a file by their number, blank ones left out."""
     try:
-        return pd.read_csv(path, keep_default_na=True)
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", pd.errors.ParserWarning)  # rows with more fields than there are columns
+            frame = pd.read_csv(path, index_col=False, skip_blank_lines=False)
     except OSError as error:
-        raise ConfigError(f"{path}: cannot be read ({error.strerror}); name a CSV table or a record file") from error
-    except (ValueError, UnicodeDecodeError) as error:
+        why = error.strerror or error
+        raise ConfigError(f"{path}: cannot be read ({why}); name a CSV table or a record file") from error
+    except (ValueError, UnicodeDecodeError, pd.errors.ParserWarning) as error:
         raise ConfigError(f"{path}: is no CSV table ({' '.join(str(error).split())})") from error
+    return frame.dropna(how="all")
 
 
 def _kind(frame: pd.DataFrame, path: Path) -> Table:
@@ -118,13 +120,13 @@ def _selected(frame: pd.DataFrame, select: Select, path: Path) -> pd.DataFrame:
 
 
 def _check_numbers(frame: pd.DataFrame, table: Table, path: Path) -> None:
-    for column in (*table.positive, "time_us"):
+    for column in (*(name for name in table.positive if name in frame.columns), "time_us"):
         values = pd.to_numeric(frame[column], errors="coerce").to_numpy(dtype=np.float64)
         bad = np.flatnonzero(~(np.isfinite(values) & (values > 0)))
         if len(bad):
             line = frame.index[bad[0]] + 2
             raise ConfigError(
-                f"{path}, line {line}: {column} is {frame[column].iloc[bad[0]]!r}, not a positive number; "
+                f"{path}, line {line}: {column} is {frame[column].iloc[bad[0]]}, not a positive number; "
                 f"mend or leave out the row ({len(bad)} such)"
             )
 
@@ -137,7 +139,8 @@ def _op(table: Table, row: Mapping[str, Any], *, where: str) -> Op | None:
 
 
 def _measured(table: Table, op: Op, row: Mapping[str, Any]) -> Measured:
-    source = str(row.get("source", ""))
+    # An empty field is read as a number that is none.
+    source = text if isinstance(text := row.get("source", ""), str) else ""
     layer = table.name == "layer parts"
     return Measured(
         op=op,
@@ -145,7 +148,7 @@ def _measured(table: Table, op: Op, row: Mapping[str, Any]) -> Measured:
         source=source,
         group=LAYERS if layer else source,
         kind=f"layer/{_part(op, row)}" if layer else kind_of(op),
-        nodes=int(row["nodes"]) if table.name == "collectives" else 1,
+        nodes=whole(row, "nodes") if table.name == "collectives" else 1,
     )
 
 
@@ -158,63 +161,45 @@ def _gemm(row: Mapping[str, Any]) -> Op:
         part="qkv",
         direction="forward",
         layout="nt",
-        m=_whole(row, "m"),
-        n=_whole(row, "n"),
-        k=_whole(row, "k"),
+        m=whole(row, "m"),
+        n=whole(row, "n"),
+        k=whole(row, "k"),
         dtype=dtype_of(row),
     )
 
 
 def _attention(row: Mapping[str, Any]) -> Op | None:
-    if str(row["causal"]).lower() not in ("true", "1") and _whole(row, "seq") > 1:
+    if str(row["causal"]).lower() not in ("true", "1") and whole(row, "seq") > 1:
         return None
+    if whole(row, "heads") % whole(row, "kv_heads"):
+        raise ValueError(f"kv_heads {row['kv_heads']} does not divide heads {row['heads']}")
     return AttentionCore(
         part="core",
-        direction=_one_of(str(row.get("pass", "forward")), ("forward", "backward"), "pass"),
-        batch=_whole(row, "batch"),
-        seq=_whole(row, "seq"),
-        context=_whole(row, "context") if "context" in row else _whole(row, "seq"),
-        num_heads=_whole(row, "heads"),
-        num_kv_heads=_whole(row, "kv_heads"),
-        head_dim=_whole(row, "head_dim"),
-        causal=_whole(row, "seq") > 1,
+        direction=one_of(str(row.get("pass", "forward")), ("forward", "backward"), "pass"),
+        batch=whole(row, "batch"),
+        seq=whole(row, "seq"),
+        context=whole(row, "context") if "context" in row else whole(row, "seq"),
+        num_heads=whole(row, "heads"),
+        num_kv_heads=whole(row, "kv_heads"),
+        head_dim=whole(row, "head_dim"),
+        causal=whole(row, "seq") > 1,
         dtype=dtype_of(row),
     )
 
 
 def _collective(row: Mapping[str, Any]) -> Op:
-    ranks = _whole(row, "gpus")
-    if ranks < 2:
-        raise ValueError(f"a collective of gpus = {ranks}; it takes at least 2")
+    ranks, nodes = whole(row, "gpus"), whole(row, "nodes")
+    if ranks < 2 or ranks % nodes:
+        raise ValueError(f"a collective of gpus = {ranks} on nodes = {nodes}; at least 2, as many on each node")
     return Collective(
-        kind=_one_of(str(row["collective"]), COLLECTIVE_KINDS, "collective"),
+        kind=one_of(str(row["collective"]), COLLECTIVE_KINDS, "collective"),
         direction="forward",
         num_ranks=ranks,
-        size_bytes=_whole(row, "bytes"),
+        size_bytes=whole(row, "bytes"),
         # The tables do not state it; links move bytes whatever they mean.
         dtype="bf16",
         backend="nccl",
     )
-
-
-def dtype_of(row: Mapping[str, Any]) -> Dtype:
-    """The dtype of a row; ValueError for one that is not modelled."""
-    text = str(row["dtype"])
-    return _one_of(DTYPE_NAMES.get(text, text), DTYPES, "dtype")
-
-
-def _one_of(text: str, allowed: Sequence[V], column: str) -> V:
-    for value in allowed:
-        if value == text:
-            return value
-    raise ValueError(f"{column} {text!r} is unknown; use {', '.join(map(str, allowed))}")
-
-
-def _whole(row: Mapping[str, Any], column: str) -> int:
-    value = float(row[column])
-    if value != int(value):
-        raise ValueError(f"{column} is {value:g}, not a whole number")
-    return int(value)
 
 
 TABLES: Final = (
@@ -229,7 +214,7 @@ TABLES: Final = (
         name="attention cores",
         columns=ATTENTION_COLUMNS,
         op=_attention,
-        positive=("batch", "seq", "heads", "kv_heads", "head_dim"),
+        positive=("batch", "seq", "context", "heads", "kv_heads", "head_dim"),
     ),
     Table(name="collectives", columns=COLLECTIVE_COLUMNS, op=_collective, positive=("nodes", "gpus", "bytes")),
 )

@@ -75,9 +75,11 @@ def _validate(text: str, cls: type[T], *, where: str) -> T:
 
 
 def _finding(error: ValidationError, cls: type) -> str:
-    # A misspelt key is also a missing one: the spelling is what to tell.
+    # Of another version nothing else need fit. A misspelt key is also a missing one: the spelling is what to tell.
     errors = error.errors(include_url=False)
-    first, *others = sorted(errors, key=lambda each: each["type"] != "unexpected_keyword_argument")
+    first, *others = sorted(
+        errors, key=lambda each: (each["loc"] != ("schema_version",), each["type"] != "unexpected_keyword_argument")
+    )
     key = ".".join(str(part) for part in first["loc"])
     rest = f" ({len(others)} more)" if others else ""
     kind = first["type"]

@@ -51,14 +51,19 @@ def stack(ops: Sequence[O], seconds: Sequence[float]) -> Rows[O]:
     return Rows(op=_with(first, sizes), seconds=np.array(seconds, dtype=np.float64))
 
 
-def require_usable(rows: Rows[O], name: str) -> None:
-    """ConfigError, with the reason, when no curve can be fitted to the rows."""
-    if len(rows) < MIN_ROWS:
-        raise ConfigError(f"{name}: {len(rows)} rows are too few to fit; measure at least {MIN_ROWS} sizes")
+def too_few(rows: Rows[O], name: str, *, least: int = MIN_ROWS) -> str | None:
+    """Why the rows are too few for a curve, or None."""
+    if len(rows) < least:
+        return f"{name}: {len(rows)} rows are too few to fit; measure at least {least} sizes"
+    if len(np.unique(rows.sizes, axis=0)) < least:
+        return f"{name}: the rows have only a few sizes; measure at least {least} different ones"
+    return None
+
+
+def require_different(rows: Rows[O], name: str) -> None:
+    """ConfigError when the times cannot be measurements of ops of different sizes."""
     if not np.all(np.isfinite(rows.seconds)) or np.any(rows.seconds <= 0):
         raise ConfigError(f"{name}: a time that is not a positive number; leave such rows out")
-    if len(np.unique(rows.sizes, axis=0)) < MIN_ROWS:
-        raise ConfigError(f"{name}: the rows have only a few sizes; measure at least {MIN_ROWS} different ones")
     if len(np.unique(rows.seconds)) == 1:
         raise ConfigError(f"{name}: every row has the same time; these are no measurements of different sizes")
 

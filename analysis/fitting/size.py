@@ -13,6 +13,8 @@ from tp.cost.curves.array import Array
 from tp.cost.curves.size import SizeCurve, regime_seconds
 from tp.plan.ops import Collective, Elementwise
 
+GAP_GROWTH: Final = float(np.log(1.5))
+
 FitSize = Callable[[Rows[Collective] | Rows[Elementwise]], SizeCurve]
 
 REGIMES: Final = tuple(
@@ -81,10 +83,13 @@ def share_between(alone: Array, pairs: Array) -> float:
     """The error between measured sizes, of that where one is left out, whose gap is twice as wide.
 
     From one to two left out the gap grows by half; the power by which the error grows with it, 0 where it is the noise
-    of single rows, tells what half the gap leaves of it.
+    of single rows, tells what half the gap leaves of it. What the rows cannot tell counts as noise: the power is taken
+    a standard error smaller.
     """
-    growth = np.log(np.mean(np.abs(pairs)) / np.mean(np.abs(alone))) / np.log(1.5)
-    return float(0.5 ** np.clip(growth, 0.0, 1.0))
+    one, two = np.abs(alone), np.abs(pairs)
+    growth = np.log(two.mean() / one.mean()) / GAP_GROWTH
+    unsure = np.hypot(*(each.std() / each.mean() / np.sqrt(len(each)) for each in (one, two))) / GAP_GROWTH
+    return float(0.5 ** np.clip(growth - unsure, 0.0, 1.0))
 
 
 def scaled_pass(rows: Rows[Elementwise], expected: SizeCurve) -> SizeCurve:

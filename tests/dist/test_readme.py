@@ -42,6 +42,7 @@ def test_every_command_is_tested_here(readme):
         "torchrun --nproc-per-node 8 bench/collectives.py --out collectives.jsonl": "test_ops_cli.py, on two ranks",
         "python -m analysis calibrate gemm.jsonl collectives.jsonl --out machine.json": "test_ops_cli.py",
         "python -m analysis report attention.jsonl --out report": "test_scripts_run below",
+        "python -m analysis score unseen.jsonl --calibration machine.json": "test_calibrate_score.py",
         "torchrun --nproc-per-node 2 bench/collectives.py --plant-delay 1:5": "test_ops_cli.py",
         "torchrun --nproc-per-node 2 scripts/plain_loop.py": "test_ops_cli.py",
         "python bench/block.py --emulate-tp 8 --model llama2-70b --seq 2048": "test_block_cli.py, at a tiny model's size",
@@ -74,6 +75,17 @@ def test_article_output_is_what_the_readme_shows(readme, capsys):
     printed = [row.rstrip() for row in capsys.readouterr().out.strip().splitlines()]
     shown = [row.rstrip() for block in blocks(readme, "text") for row in block.strip().splitlines()]
     assert all(row in shown for row in printed), [row for row in printed if row not in shown]
+
+
+def test_predictions_need_no_machine(readme, tmp_path, monkeypatch, capsys):
+    lines = [line for line in commands(readme) if "grid.parquet" in line or "--published" in line]
+    assert len(lines) == 2
+    monkeypatch.chdir(tmp_path)
+    for line in lines:
+        words = shlex.split(line)
+        assert main(words[words.index("analysis") + 1 :]) == 0, line
+    assert (tmp_path / "grid.parquet").stat().st_size > 1_000_000
+    assert "whole model" in capsys.readouterr().out
 
 
 def test_suite_example_is_a_suite(readme, tmp_path):

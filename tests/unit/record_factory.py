@@ -27,6 +27,7 @@ from bench.harness.record.records import (
     Times,
 )
 from tp.case import Block, Case, Phase, Recompute, Strategy, Workload
+from tp.cost.overheads import NONE, Overheads
 from tp.cost.theory import OpEstimate, Theory, TheoryName, estimate_plan, point
 from tp.hardware import Device, Link, Node, Peak
 from tp.model import ModelShape
@@ -84,6 +85,7 @@ class FixedTheory:
     width: float = 0.1
     speaks_of: Callable[[Op], bool] = lambda op: True
     extrapolated: bool = False
+    overheads: Overheads = NONE
 
     def price(self, op: Op) -> OpEstimate | None:
         if not self.speaks_of(op):

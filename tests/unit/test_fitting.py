@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from analysis.fitting.attention import plain_sum
 from analysis.fitting.candidates import choose
 from analysis.fitting.gemm import gemm_candidates, roofline
-from analysis.fitting.rows import Rows, require_usable, stack
+from analysis.fitting.rows import Rows, require_different, stack, too_few
 from analysis.fitting.size import between_sizes, fit_size, scaled_pass, share_between
 from analysis.fitting.validate import banded_errors, conformal_quantile, describe, held_out
 from tp.cost.curves.array import Array
@@ -340,8 +340,15 @@ def test_sizes_measured_in_two_runs_are_kept_out_together() -> None:
     [(0.8, 1.0), (1.0, 1.0), (1.5**0.5, 0.5**0.5), (1.5, 0.5), (4.0, 0.5)],
 )
 def test_the_share_between_sizes_by_hand(pairs_over_alone: float, share: float) -> None:
-    alone = np.array([0.1, -0.2, 0.3])
+    alone = np.array([0.2, -0.2, 0.2])  # all of one size: nothing is unsure
     assert share_between(alone, pairs_over_alone * alone) == pytest.approx(share)
+
+
+def test_what_few_rows_cannot_tell_counts_as_noise() -> None:
+    alone = np.abs(np.random.default_rng(5).standard_normal(1000))
+    assert share_between(alone[:7], 1.3 * alone[:7]) == 1.0
+    # log 1.3 / log 1.5 less one standard error, 0.756 * sqrt(2 / 1000) / log 1.5
+    assert share_between(alone, 1.3 * alone) == pytest.approx(0.5 ** (0.647 - 0.083), rel=0.02)
 
 
 def test_a_pass_of_few_rows_is_the_expected_one_times_its_factor() -> None:
@@ -410,14 +417,17 @@ def test_the_interval_holds_new_rows() -> None:
 
 
 def refusal(rows: Rows[Any]) -> str:
+    if (few := too_few(rows, "gemm bf16/nt")) is not None:
+        return few
     with pytest.raises(ConfigError) as caught:
-        require_usable(rows, "gemm bf16/nt")
+        require_different(rows, "gemm bf16/nt")
     assert "\n" not in str(caught.value)
     return str(caught.value)
 
 
 def test_rows_that_allow_no_curve_are_refused() -> None:
-    require_usable(gemm_rows(6, noise=0), "gemm bf16/nt")
+    require_different(gemm_rows(6, noise=0), "gemm bf16/nt")
+    assert too_few(gemm_rows(6, noise=0), "gemm bf16/nt") is None
     assert refusal(gemm_rows(5, noise=0)) == "gemm bf16/nt: 5 rows are too few to fit; measure at least 6 sizes"
     one = gemm_rows(1, noise=0)
     same = Rows(op=gemm(*(np.repeat(size, 8) for size in one.sizes[0])), seconds=np.arange(1.0, 9.0))

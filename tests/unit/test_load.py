@@ -6,10 +6,8 @@ from pathlib import Path
 import pytest
 
 from analysis.__main__ import main
-from analysis.calibrate import fit_rows, write_calibration
-from analysis.inputs import read_inputs
 from analysis.load import load_run, load_runs
-from analysis.measured import Measured, of_run
+from analysis.measured import of_run
 from analysis.tables import parts_frame
 from bench.harness.record.files import RecordWriter
 from bench.harness.record.parts import COLUMNS
@@ -295,27 +293,23 @@ def calibration_lines(header: Header = HEADER) -> list[Header | OpResult]:
     return lines
 
 
-def rows_of(*paths: Path) -> tuple[Measured, ...]:
-    return read_inputs(paths, select={}, tell=print).rows
-
-
-def test_records_become_a_calibration_file(tmp_path: Path) -> None:
-    path = write(tmp_path / "gemm.jsonl", *calibration_lines())
+def test_records_become_a_calibration_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     # Of no class that has a tile model, as a CPU: the roofline.
     device = replace(HEADER.hardware.device, architecture=None)
-    made = fit_rows(rows_of(path), device, sources=(str(path),), tell=print)
-    assert made.hardware == "NVIDIA H100 SXM5 80GB"
-    assert made.sources == (str(path),)
-    assert (list(made.gemm), made.attention, made.elementwise, made.collectives) == (["bf16/nt"], {}, {}, {})
-    curve = made.gemm["bf16/nt"]
+    unclassed = replace(HEADER, hardware=replace(HEADER.hardware, device=device))
+    path, out = write(tmp_path / "gemm.jsonl", *calibration_lines(unclassed)), tmp_path / "new" / "c.json"
+    assert main(["calibrate", str(path), "--out", str(out)]) == 0
+    assert "gemm bf16/nt" in capsys.readouterr().out
+    found = load_calibration(out, device="NVIDIA H100 SXM5 80GB")
+    assert [Path(name).name for name in found.sources] == ["gemm.jsonl"]
+    assert (list(found.gemm), found.attention, found.elementwise, found.collectives) == (["bf16/nt"], {}, {}, {})
+    curve = found.gemm["bf16/nt"]
     assert isinstance(curve, RooflineGemm)
     assert curve.flops_per_s == pytest.approx(1e12, rel=0.02)
     assert curve.fit.low == (64, 1024, 1024)
     assert curve.sources == ("NVIDIA H100 SXM5 80GB on an unnamed host",)
-    write_calibration(made, tmp_path / "new" / "c.json")
-    assert load_calibration(tmp_path / "new" / "c.json", device=made.hardware) == made
-    with pytest.raises(ConfigError, match=r"^--out .*: cannot be written \("):
-        write_calibration(made, tmp_path)
+    assert main(["calibrate", str(path), "--out", str(tmp_path)]) == 2
+    assert f"error: --out {tmp_path}: cannot be written (" in capsys.readouterr().err
 
 
 def test_a_calibration_is_of_the_hardware_that_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -124,7 +124,8 @@ def run(capsys: pytest.CaptureFixture[str], *args: str) -> tuple[int, str, str]:
 
 
 def test_the_verb_prints_every_case(capsys: pytest.CaptureFixture[str]) -> None:
-    code, out, err = run(capsys, "predict", "--tp", "1,8", "--strategy", "allreduce", "--phase", "prefill")
+    flags = ("--theory", "datasheet", "--tp", "1,8", "--strategy", "allreduce", "--phase", "prefill")
+    code, out, err = run(capsys, "predict", *flags)
     assert (code, err) == (0, "")
     assert "h100-sxm over nvlink4 (450 GB/s one way)" in out
     assert "theory: datasheet" in out
@@ -181,7 +182,24 @@ def test_the_verb_takes_a_calibration_and_writes_a_table(tmp_path: Path, capsys:
     assert table.loc["all_reduce", "estimate_s"] == pytest.approx(1e-5 + 4096 * 8192 * 2 * 1e-11)
     assert table.loc["all_reduce", "high_s"] == pytest.approx(table.loc["all_reduce", "estimate_s"] * 1.1051709)
     assert table.loc["qkv", "estimate_s"] == pytest.approx(1e-5 + 85_899_345_920 / 1e14, rel=1e-3)
-    assert pd.isna(table.loc["norm", "estimate_s"])  # no curve, no price
+    # No curve: a kernel's start and the bytes at 87 % of the memory's rate, as expected of any GPU.
+    assert table.loc["norm", "estimate_s"] == pytest.approx(2.5e-6 + 2 * 4096 * 8192 * 2 / (0.87 * 3.35e12), rel=1e-3)
+
+
+def test_of_a_machine_of_no_known_class_nothing_is_expected(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    text = (Path(__file__).parents[2] / "configs/hardware/a100-sxm-80gb.toml").read_text(encoding="utf-8")
+    for old, new in (('architecture = "ampere"\n', ""), ("a100-sxm-80gb", "mine"), ("NVIDIA A100 SXM4 80GB", "mine")):
+        assert old in text
+        text = text.replace(old, new, 1)
+    path = tmp_path / "mine.toml"
+    path.write_text(text, encoding="utf-8")
+    code, _, err = run(capsys, "predict", "--hardware", str(path), "--theory", "calibrated", "--tp", "1")
+    assert (code, err.startswith("error: --theory calibrated: needs measurements; give their --calibration")) == (
+        2,
+        True,
+    )
+    code, out, _ = run(capsys, "predict", "--hardware", str(path), "--tp", "1", "--phase", "prefill")
+    assert (code, "theory: datasheet" in out) == (0, True)
 
 
 @pytest.mark.parametrize(
@@ -190,7 +208,6 @@ def test_the_verb_takes_a_calibration_and_writes_a_table(tmp_path: Path, capsys:
         (("--model", "llama2-70"), "--model llama2-70: unknown; did you mean llama2-70b?"),
         (("--hardware", "h100"), "--hardware h100: unknown; did you mean h100-"),
         (("--link", "nvlink9"), "--link nvlink9: h100-sxm has none of that name; choose from nvlink4, pcie5"),
-        (("--theory", "calibrated"), "--theory calibrated: needs measurements; give their --calibration FILE"),
         (("--theory", "guess"), "--theory guess: unknown; Choose from article, datasheet, calibrated"),
         (("--calibration", "absent.json"), "--calibration absent.json: no such file"),
         (("--tp", "3"), "--tp 3: num_heads 64 is not divisible by tp 3 (llama2-70b, columns); use 1, 2, 4, 8, 16"),

@@ -295,12 +295,12 @@ def test_every_size_is_a_positive_whole_number(tmp_path: Path, base: Row, column
             {"collective": "all_to_all"},
             "collective 'all_to_all' is unknown; use all_gather, reduce_scatter",
         ),
-        (COLLECTIVE, {"gpus": 1}, "a collective of gpus = 1; it takes at least 2"),
+        (COLLECTIVE, {"gpus": 1}, "a collective of gpus = 1 on nodes = 1; at least 2"),
         (LAYER, {"dtype": "int8"}, "dtype 'int8' is unknown; use fp32"),
         (LAYER, {"tp": 3}, "tp 3 does not divide heads 64"),
         (LAYER, {"tp": 128}, "tp 128 does not divide heads 64"),
-        (LAYER, {"tp": 4, "kv_heads": 6}, "tp 4 does not divide kv_heads 6"),
-        (LAYER, {"tp": 8, "ffn": 28673}, "tp 8 does not divide heads 64 and ffn 28673"),
+        (LAYER, {"tp": 4, "kv_heads": 6}, "tp 4 does not divide heads 64, kv_heads 6"),
+        (LAYER, {"tp": 8, "ffn": 28673}, "tp 8 does not divide heads 64, kv_heads 8, ffn 28673"),
     ],
 )
 def test_a_row_that_makes_no_sense(tmp_path: Path, base: Row, change: Row, told: str) -> None:

@@ -100,6 +100,8 @@ class CalibratedTheory:
     device: Device | None = None
     """For priors; None: no price without a curve."""
     link: Link | None = None
+    network: Link | None = None
+    """One NIC, between nodes."""
     name: TheoryName = "calibrated"
     bounds: bool = False
 
@@ -137,11 +139,9 @@ class CalibratedTheory:
                 )
             case Collective():
                 sent = find(self.calibration.collectives, op, source, nodes=nodes)
-                return (
-                    self._other_ranks(op)
-                    if sent is None
-                    else sent[0].fit.estimate(sent[0].seconds(op), curve_sizes(op), widening=sent[1])
-                )
+                if sent is None:
+                    return self._over_nodes(op, nodes) if nodes > 1 else self._other_ranks(op)
+                return sent[0].fit.estimate(sent[0].seconds(op), curve_sizes(op), widening=sent[1])
 
     def _expected_gemm(self, op: Gemm) -> tuple[GemmCurve, float] | None:
         curve = None if self.device is None else prior_gemm(self.device, op.dtype)
@@ -180,6 +180,15 @@ class CalibratedTheory:
         )
         return interval(seconds, scaled_log_error_90(link) + curve.fit.log_error_90, extrapolated=True)
 
+    def _over_nodes(self, op: Collective, nodes: int) -> OpEstimate | None:
+        """Of several nodes by NCCL's constants; of a network that nobody described nothing is known."""
+        if self.link is None or self.network is None or self.link.one_way_bytes_per_s is None or op.backend == "gloo":
+            return None
+        seconds = prior_seconds(
+            op.kind, op.size_bytes, op.num_ranks, link=self.link, num_nodes=nodes, network=self.network
+        )
+        return interval(seconds, prior_log_error_90(self.link, num_nodes=nodes), extrapolated=True)
+
     def _law(self, op: Collective) -> RankLaw | None:
         for key in (f"{op.kind}/{op.dtype}", *_sibling_dtypes(f"{op.kind}/{op.dtype}")):
             if key in self.calibration.rank_laws:
@@ -216,9 +225,9 @@ def find(curves: Mapping[str, C], op: Op, source: str | None, *, nodes: int = 1)
     """
     same, straight = _keys(curve_key(op, nodes=nodes))
     if source is not None:
-        for name, curve in curves.items():
-            if name.split("#")[0] in same and source in curve.sources:
-                return curve, 0.0
+        for at, (name, curve) in itertools.product(same, curves.items()):
+            if name.split("#")[0] == at and source in curve.sources:
+                return curve, 0.0 if at == same[0] else OTHER_DTYPE_LOG_ERROR
     order = ("#" + LAYERS, "") if source is None else ("", "#" + LAYERS)
     for distance, keys in ((0.0, same), (OTHER_LAYOUT_LOG_ERROR, straight)):
         for ending, at in itertools.product(order, keys):

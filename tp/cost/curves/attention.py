@@ -1,9 +1,10 @@
 """Seconds of an attention core: a plain sum, or query tiles on streaming multiprocessors."""
 
 from dataclasses import dataclass
-from typing import Final, Literal
+from typing import Annotated, Final, Literal
 
 import numpy as np
+from pydantic import Field
 
 from tp.cost.curves.array import Array
 from tp.cost.curves.residual import Residual
@@ -73,7 +74,7 @@ class TileAttention:
         return corrected(plain, self, op)
 
 
-AttentionCurve = SumAttention | TileAttention
+AttentionCurve = Annotated[SumAttention | TileAttention, Field(discriminator="form")]
 
 
 def corrected(plain: Array, curve: AttentionCurve, op: AttentionCore) -> Array:

@@ -1,10 +1,11 @@
 """Seconds of a matrix product: a roofline for CPUs, tiles on streaming multiprocessors for GPUs."""
 
 from dataclasses import dataclass
-from typing import Final, Literal
+from typing import Annotated, Final, Literal
 
 import numpy as np
 from numpy.typing import ArrayLike
+from pydantic import Field
 
 from tp.cost.curves.array import Array
 from tp.cost.curves.residual import Residual
@@ -155,7 +156,7 @@ class TileGemm:
         return result
 
 
-GemmCurve = RooflineGemm | TileGemm
+GemmCurve = Annotated[RooflineGemm | TileGemm, Field(discriminator="form")]
 
 
 def smooth_maximum(one: Array, other: Array, sharpness: float) -> Array:

@@ -124,9 +124,10 @@ def _check_numbers(frame: pd.DataFrame, table: Table, path: Path) -> None:
         values = pd.to_numeric(frame[column], errors="coerce").to_numpy(dtype=np.float64)
         bad = np.flatnonzero(~(np.isfinite(values) & (values > 0)))
         if len(bad):
-            line = frame.index[bad[0]] + 2
+            line, value = frame.index[bad[0]] + 2, frame[column].iloc[bad[0]]
+            shown = repr(value) if isinstance(value, str) else str(value)
             raise ConfigError(
-                f"{path}, line {line}: {column} is {frame[column].iloc[bad[0]]}, not a positive number; "
+                f"{path}, line {line}: {column} is {shown}, not a positive number; "
                 f"mend or leave out the row ({len(bad)} such)"
             )
 

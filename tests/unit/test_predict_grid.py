@@ -148,7 +148,7 @@ def test_a_summary_counts_and_ranks() -> None:
 
 
 def test_parts_are_columns_of_the_table_too(capsys: pytest.CaptureFixture[str]) -> None:
-    predict(["--tp", "8", "--strategy", "allreduce", "--phase", "prefill", "--parts"])
+    predict(["--theory", "datasheet", "--tp", "8", "--strategy", "allreduce", "--phase", "prefill", "--parts"])
     heading, row = capsys.readouterr().out.splitlines()[2:4]
     assert heading.split()[:7] == ["case", "norm", "qkv", "core", "out", "residual", "all_reduce"]
     assert row.split()[1:3] == ["40.1", "us"]

@@ -40,7 +40,7 @@ class FfnOps:
         else:
             yield e.elementwise("activation", "gelu_backward", self._hidden, reads=2, writes=1, backward=True)
         yield from column_backward(e, "up", self._widths, bias=model.has_ffn_bias)
-        yield from norm_backward(e)
+        yield from norm_backward(e, inner=e.case.has_attention)
 
     def _until_down(self) -> Iterator[Op]:
         e = self.e

@@ -162,7 +162,7 @@ def _case_fault(planned: Planned, result: CaseResult) -> str | None:
 def _op_fault(line: OpResult) -> str | None:
     if isinstance(line.op, Collective) and line.op.num_ranks < 1:
         return "is a collective of no ranks"
-    several = [each for each in (line.samples, line.in_pass, line.delayed) if each is not None]
+    several = [each for each in (line.samples, line.in_pass, line.overlapped, line.delayed) if each is not None]
     ranks = {len(row) for samples in several for row in samples.starts_s}
     if isinstance(line.op, Collective) and any(number % line.op.num_ranks for number in ranks):
         return f"has ranks that do not split into groups of {line.op.num_ranks}"

@@ -6,7 +6,7 @@ from typing import Final
 import numpy as np
 
 from analysis.load import Run
-from bench.harness.record.records import OpResult
+from bench.harness.record.records import OpResult, Samples
 from tp.cost.calibrated import curve_key
 from tp.plan.ops import Collective, Elementwise, Op
 
@@ -53,10 +53,15 @@ def of_run(run: Run) -> list[Measured]:
 
 def seconds_of(result: OpResult) -> float:
     """What the op takes: in a pass where it was timed so, else alone."""
-    op, in_pass = result.op, result.in_pass
-    if in_pass is None:
+    op = result.op
+    if result.in_pass is None:
         return float(np.median(np.array(result.samples.times_s).max(axis=1)))
-    times = next(np.array(p.times_s) for p in in_pass.parts if (p.part, p.direction) == (op.part, op.direction))
+    return marked_seconds(op, result.in_pass)
+
+
+def marked_seconds(op: Op, samples: Samples) -> float:
+    """The op's own part of passes: the slowest rank's, of a collective the fastest's of its group."""
+    times = next(np.array(p.times_s) for p in samples.parts if (p.part, p.direction) == (op.part, op.direction))
     if isinstance(op, Collective):
         times = times.reshape(len(times), -1, op.num_ranks).min(axis=2)
     return float(np.median(times.max(axis=1)))

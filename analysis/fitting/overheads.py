@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 
 from analysis.load import Case, Run
+from analysis.measured import marked_seconds, seconds_of
 from bench.harness.record.interference import contention
 from bench.harness.record.names import PARTS, PROBE_MODEL
 from tp.cost.overheads import Contention, Overheads, launch_key
@@ -17,7 +18,11 @@ def fit_overheads(runs: Sequence[Run], theory: Theory) -> Overheads:
     """Launch terms and contention as far as the runs hold layers that tell them."""
     cases = [case for run in runs for case in run.cases if case.result.status == "ok" and not case.planned.emulated]
     launches = [term for case in cases if is_probe(case) for term in _launches(case, theory)]
-    return Overheads(launch_s=dict(launches), contention=_contention([case for case in cases if not is_probe(case)]))
+    return Overheads(
+        launch_s=dict(launches),
+        wait_s=_wait_s(runs),
+        contention=_contention([case for case in cases if not is_probe(case)]),
+    )
 
 
 def is_probe(case: Case) -> bool:
@@ -38,6 +43,17 @@ def _launches(case: Case, theory: Theory) -> Iterator[tuple[str, float]]:
         if len(known) == len(prices):
             key = launch_key(case.planned.case.workload.phase, direction, part)
             yield key, max(0.0, seconds - sum(known))
+
+
+def _wait_s(runs: Sequence[Run]) -> float:
+    """The median wait for a send beside a product that took longer than the send does alone."""
+    waits = []
+    for result in (result for run in runs for result in run.ops):
+        if result.overlapped is not None:
+            product = next(np.array(p.times_s) for p in result.overlapped.parts if p.part != result.op.part)
+            if float(np.median(product)) > 2 * seconds_of(result):
+                waits.append(marked_seconds(result.op, result.overlapped))
+    return float(np.median(waits)) if waits else 0.0
 
 
 def _contention(cases: Sequence[Case]) -> Contention:

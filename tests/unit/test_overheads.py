@@ -82,12 +82,20 @@ def test_what_overlaps_slows_each_other_down() -> None:
     ops: list[Op] = [SENT, NEEDS_NOTHING, PRODUCT]
     assert schedule(ops, [4.0, 3.0, 1.0]).total_s == 5.0  # 3 beside the transfer, 1 until it is here, then 1
     # Half as slow again beside it: 3 + 1.5; the transfer takes a third of the common 3 longer, 4 + 1.
-    found = schedule(ops, [4.0, 3.0, 1.0], Contention(compute=0.5, communication=1 / 3))
+    found = schedule(ops, [4.0, 3.0, 1.0], Overheads(contention=Contention(compute=0.5, communication=1 / 3)))
     assert found.total_s == pytest.approx(5.0 + 1.0)
     assert found.exposed_s["all_reduce"] == pytest.approx(0.5)
     # What is waited for at once has nothing beside it.
     alone: list[Op] = [replace(SENT, overlaps=False), PRODUCT]
-    assert schedule(alone, [4.0, 3.0], Contention(compute=0.5, communication=0.5)).total_s == 7.0
+    assert schedule(alone, [4.0, 3.0], Overheads(contention=Contention(compute=0.5, communication=0.5))).total_s == 7.0
+
+
+def test_waiting_costs_something_though_all_is_here() -> None:
+    ops: list[Op] = [SENT, NEEDS_NOTHING, PRODUCT]
+    found = schedule(ops, [1.0, 3.0, 1.0], Overheads(wait_s=0.25))
+    assert (found.total_s, found.exposed_s["all_reduce"]) == (4.25, 0.25)
+    assert schedule(ops, [4.0, 3.0, 1.0], Overheads(wait_s=0.25)).total_s == 5.0  # a wait that is longer anyway
+    assert schedule([replace(SENT, overlaps=False), PRODUCT], [4.0, 3.0], Overheads(wait_s=0.25)).total_s == 7.0
 
 
 def samples(task: str, seconds: float, parts: tuple[PartTimes, ...] = ()) -> Samples:

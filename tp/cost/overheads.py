@@ -24,6 +24,8 @@ class Overheads:
 
     launch_s: dict[str, float] = field(default_factory=dict)
     """By `launch_key`: host time of a part that no op of it carries."""
+    wait_s: float = 0.0
+    """What waiting for a transfer costs that went on beside compute and is long here."""
     contention: Contention = Contention()
 
     def launches(self, phase: Phase) -> Iterator[tuple[tuple[Direction, Part], float]]:

@@ -2,21 +2,19 @@
 
 An op of a plan starts when everything listed before it is done, but for collectives that overlap: those only have to
 be here for an op that needs them (`tp/plan/ops.py`). The time that compute stands still is charged to the collective
-that it waits for, so the parts of a pass sum to the whole: max(Tc, Tm) <= total <= Tc + Tm. Under contention what
-overlaps slows each other down: both stretch by a share of the time that they have in common. Seconds may be arrays over
-a grid; each of its points then has a schedule of its own.
+that it waits for, so the parts of a pass sum to the whole: max(Tc, Tm) <= total <= Tc + Tm. Overheads come on top:
+what overlaps slows each other down, both by a share of the time that they have in common, and waiting for what went on
+beside compute costs something though it be here. Seconds may be arrays over a grid; each of its points then has a
+schedule of its own.
 """
 
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Final
 
-from tp.cost.overheads import Contention
+from tp.cost.overheads import NONE, Overheads
 from tp.numbers import larger, lesser
 from tp.plan.ops import Collective, CollectiveKind, Op
-
-ALONE: Final = Contention()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,18 +25,19 @@ class Schedule:
     exposed_s: dict[CollectiveKind, float]
 
 
-def schedule(ops: Sequence[Op], seconds: Sequence[float], contention: Contention = ALONE) -> Schedule:
+def schedule(ops: Sequence[Op], seconds: Sequence[float], overheads: Overheads = NONE) -> Schedule:
     """Run the ops, each as long as it says in `seconds`, on one device and one link."""
-    now, awaited, slows = 0.0, 0, contention.compute > 0 or contention.communication > 0
+    now, awaited, contention = 0.0, 0, overheads.contention
+    slows = contention.compute > 0 or contention.communication > 0
     sent = list[tuple[CollectiveKind, float]]()  # and the moment at which it is here
     exposed: defaultdict[CollectiveKind, float] = defaultdict(float)
 
-    def wait_for(number: int) -> None:
+    def wait_for(number: int, *, beside: bool = True) -> None:
         """The device, idle since `now`, goes on once the first so many are here."""
         nonlocal now, awaited
         for kind, arrival_s in sent[awaited:number]:
             # One after the other on one link, so what is still to come has it from `now` on.
-            later = larger(now, arrival_s)
+            later = larger(now + overheads.wait_s, arrival_s) if beside else larger(now, arrival_s)
             exposed[kind] = exposed[kind] + (later - now)
             now = later
         awaited = max(awaited, number)
@@ -58,7 +57,7 @@ def schedule(ops: Sequence[Op], seconds: Sequence[float], contention: Contention
             free = larger(now, sent[-1][1]) if len(sent) > awaited else now
             sent.append((op.kind, free + duration))
             if not op.overlaps:
-                wait_for(len(sent))
+                wait_for(len(sent), beside=False)
         else:
             wait_for(len(sent) if op.needs is None else op.needs)
             compute(duration)

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Final, Literal, Protocol, get_args
 
-from tp.cost.overheads import LAUNCH_SPREAD, Contention, Overheads
+from tp.cost.overheads import LAUNCH_SPREAD, Overheads
 from tp.cost.schedule import Schedule, schedule
 from tp.numbers import add_up, any_of
 from tp.plan.ops import COLLECTIVE_KINDS, Collective, Direction, Op, Part, Plan
@@ -144,7 +144,7 @@ def _later(price: OpEstimate, launch_s: float) -> OpEstimate:
 def estimate_parts(plan: Plan, prices: Sequence[Price], theory: Theory) -> Iterator[PartEstimate]:
     """The parts and wholes of a plan whose ops take what `prices` says, in the plan's order."""
     priced = list(zip(plan.ops, prices, strict=True))
-    schedules = _schedules(plan.ops, prices, theory.overheads.contention)
+    schedules = _schedules(plan.ops, prices, theory.overheads)
     bounds = theory.bounds
 
     def total(name: Part | Whole, wanted: Callable[[Op], bool]) -> PartEstimate:
@@ -162,15 +162,13 @@ def estimate_parts(plan: Plan, prices: Sequence[Price], theory: Theory) -> Itera
     yield _as_laid_out(replace(serial, part="total"), [each.total_s for each in schedules])
 
 
-def _schedules(
-    ops: Sequence[Op], prices: Sequence[Price], contention: Contention
-) -> tuple[Schedule, Schedule, Schedule]:
+def _schedules(ops: Sequence[Op], prices: Sequence[Price], overheads: Overheads) -> tuple[Schedule, Schedule, Schedule]:
     """At the points, at the low and at the high ends; an op without a price takes no time there."""
-    middle = schedule(ops, [0.0 if price is None else price.seconds for price in prices], contention)
+    middle = schedule(ops, [0.0 if price is None else price.seconds for price in prices], overheads)
     if all(price is None or _is_point(price) for price in prices):
         return middle, middle, middle
-    low = schedule(ops, [0.0 if price is None else price.low_s for price in prices], contention)
-    return middle, low, schedule(ops, [0.0 if price is None else price.high_s for price in prices], contention)
+    low = schedule(ops, [0.0 if price is None else price.low_s for price in prices], overheads)
+    return middle, low, schedule(ops, [0.0 if price is None else price.high_s for price in prices], overheads)
 
 
 def _as_laid_out(serial: PartEstimate, seconds: Sequence[float]) -> PartEstimate:

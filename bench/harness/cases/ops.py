@@ -9,7 +9,7 @@ from torch.nn.functional import linear, rms_norm, scaled_dot_product_attention
 
 from bench.harness.cases.build import TORCH_DTYPES
 from bench.harness.cases.sweeps import PASSES
-from bench.harness.record.names import IN_PASS
+from bench.harness.record.names import IN_PASS, OVERLAPPED
 from bench.harness.timing.task import Task
 from tp.layers.block import EPSILON
 from tp.layers.collectives import GroupCollectives
@@ -25,38 +25,63 @@ Call = Callable[[], object]
 # The row of an elementwise bench; wide enough that a row's overhead is that of a hidden size.
 ELEMENTWISE_WIDTH = 2048
 ROPE_HEAD_DIM = 64
-# The product before an op in a pass: 9 ms on a CPU core, in which ranks drift apart as in a layer, with weights of more
-# than a core's own caches. No sweep has an op of its part.
-PRODUCT_ROWS, PRODUCT_WIDTH = 256, 1536
+# The product before an op in a pass: with weights of more than a core's own caches, a millisecond on a CPU core; 9 ms
+# before a collective, in which ranks drift apart as in a layer. No sweep has an op of its part.
+PRODUCT_WIDTH = 1536
+PRODUCT_ROWS, PRODUCT_ROWS_OF_COLLECTIVES = 16, 256
 PRODUCT_PART: Final[tuple[Part, Direction]] = ("out", "forward")
 
 
-def op_tasks(op: Op, collectives: GroupCollectives, *, name: str) -> tuple[Task, Task]:
+def op_tasks(op: Op, collectives: GroupCollectives, *, name: str) -> list[Task]:
     """The op alone, and in a pass after a product, on the same tensors; a backward's graph is built before.
 
     Layers call ops one after another. Alone, as the first thing after a wait, an op finds cold caches and takes longer,
     on CPUs 0.1 ms; a collective, called back to back, finds its peers on the dot and is faster: over gloo all-reduces
-    of 1 MB took 0.8 ms in a loop and 1.2 ms in a layer.
+    of 1 MB took 0.8 ms in a loop and 1.2 ms in a layer. A send is also posted before the product and awaited after it.
     """
     device = collectives.mesh.device
     if isinstance(op, Collective):
         call, reset = collective_call(op, collectives)
     else:
         call, reset = _compute_call(op, device), _nothing
-    dtype = TORCH_DTYPES[activation_dtype(op.dtype)]
-    x = torch.randn(PRODUCT_ROWS, PRODUCT_WIDTH, device=device, dtype=torch.float32).to(dtype)
-    weight = torch.randn(PRODUCT_WIDTH, PRODUCT_WIDTH, device=device, dtype=torch.float32).to(dtype)
+    product = _product(op, device)
 
     def in_pass(timeline: Timeline) -> None:
         timeline.enter(*PRODUCT_PART)
-        linear(x, weight)
+        product()
         timeline.enter(op.part, op.direction)
         call()
 
-    return (
+    tasks = [
         Task(name=name, run=lambda timeline: _discard(call), reset=reset),
         Task(name=f"{IN_PASS}{name}", run=in_pass, reset=reset, marks_parts=True),
-    )
+    ]
+    if isinstance(op, Collective) and op.kind == "send_recv":
+        tasks.append(_overlapped_send(op, collectives, product, name=name))
+    return tasks
+
+
+def _overlapped_send(op: Collective, collectives: GroupCollectives, product: Call, *, name: str) -> Task:
+    """The send goes on while a product is computed; marked is the wait for it."""
+    sent = _elements(op, collectives)
+    received = torch.empty_like(sent)
+
+    def overlapped(timeline: Timeline) -> None:
+        timeline.enter(*PRODUCT_PART)
+        wait = collectives.exchange(sent, received)
+        product()
+        timeline.enter(op.kind, op.direction)
+        wait()
+
+    return Task(name=f"{OVERLAPPED}{name}", run=overlapped, reset=_nothing, marks_parts=True)
+
+
+def _product(op: Op, device: torch.device) -> Call:
+    rows = PRODUCT_ROWS_OF_COLLECTIVES if isinstance(op, Collective) else PRODUCT_ROWS
+    dtype = TORCH_DTYPES[activation_dtype(op.dtype)]
+    x = torch.randn(rows, PRODUCT_WIDTH, device=device, dtype=torch.float32).to(dtype)
+    weight = torch.randn(PRODUCT_WIDTH, PRODUCT_WIDTH, device=device, dtype=torch.float32).to(dtype)
+    return lambda: linear(x, weight)
 
 
 def _nothing() -> None:
@@ -175,11 +200,8 @@ def _backward(function: Callable[[Tensor], Tensor], x: Tensor, *weights: Tensor)
 
 def collective_call(op: Collective, collectives: GroupCollectives) -> tuple[Call, Callable[[], None]]:
     """One collective of the op's size on a buffer of its own, and what restores the buffer."""
-    mesh = collectives.mesh
-    dtype = TORCH_DTYPES[op.dtype]
-    elements = max(op.size_bytes // dtype.itemsize // mesh.size, 1) * mesh.size
-    full = torch.randn(elements, device=mesh.device, dtype=torch.float32).to(dtype)
-    shard = full[: elements // mesh.size].clone()
+    full = _elements(op, collectives)
+    shard = full[: len(full) // collectives.mesh.size].clone()
     match op.kind:
         case "all_reduce":
             pristine = full.clone()
@@ -194,6 +216,13 @@ def collective_call(op: Collective, collectives: GroupCollectives) -> tuple[Call
             return lambda: collectives.exchange(full, received)(), lambda: None
         case _:
             assert_never(op.kind)
+
+
+def _elements(op: Collective, collectives: GroupCollectives) -> Tensor:
+    """[elements] of the collective's size, a multiple of the ranks."""
+    mesh, dtype = collectives.mesh, TORCH_DTYPES[op.dtype]
+    elements = max(op.size_bytes // dtype.itemsize // mesh.size, 1) * mesh.size
+    return torch.randn(elements, device=mesh.device, dtype=torch.float32).to(dtype)
 
 
 def _refill(buffer: Tensor, pristine: Tensor) -> None:

@@ -241,6 +241,8 @@ class OpResult:
     samples: Samples
     in_pass: Samples | None = None
     """A pass of a product and the op after it, as a layer calls it, both marked."""
+    overlapped: Samples | None = None
+    """Of a send: posted before a product and awaited after it; marked is the wait."""
     delayed: Samples | None = None
     """The same with a delay planted on one rank, as a control of the skew that is reported."""
     marks: tuple[BlockMark, ...] = ()

@@ -19,7 +19,7 @@ from bench.harness.cases.sweeps import (
 from bench.harness.cases.variants import delayed
 from bench.harness.record.files import finished_cases, finished_ops
 from bench.harness.record.interference import drift_sentence
-from bench.harness.record.names import DELAYED, IN_PASS
+from bench.harness.record.names import DELAYED, IN_PASS, OVERLAPPED
 from bench.harness.record.records import FailedOp, OpResult
 from bench.harness.run.cli import RunFlags, RunSettings, resolve_run
 from bench.harness.run.console import arrival_table, make_console, op_table, progress_bar
@@ -171,6 +171,7 @@ def _measure_turn(
             estimates=estimates,
             samples=replace(measured.samples[str(number)], task=op.op),
             in_pass=measured.samples.get(f"{IN_PASS}{number}"),
+            overlapped=measured.samples.get(f"{OVERLAPPED}{number}"),
             delayed=measured.samples.get(f"{DELAYED}{number}"),
             marks=measured.marks,
         )
@@ -190,8 +191,8 @@ def _tasks(ops: Sequence[Op], collectives: GroupCollectives, instruments: Instru
     """One task an op, named by its number; collectives once more with a rank late, where one is to be."""
     tasks: list[Task] = []
     for number, op in enumerate(ops):
-        alone, in_pass = op_tasks(op, collectives, name=str(number))
-        tasks += [replayed(alone) if method.graph else alone, in_pass]
+        alone, *others = op_tasks(op, collectives, name=str(number))
+        tasks += [replayed(alone) if method.graph else alone, *others]
         if isinstance(op, Collective) and method.delayed_rank is not None:
             tasks.append(delayed(alone, method.delay_of(instruments.ranks.rank)))
     return tasks

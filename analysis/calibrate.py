@@ -17,9 +17,9 @@ from analysis.fitting.overheads import fit_overheads
 from analysis.fitting.rows import MIN_ROWS, Rows, require_different, stack, too_few
 from analysis.fitting.size import between_sizes, fit_size, scaled_pass, share_between
 from analysis.fitting.validate import describe
-from analysis.inputs import Inputs
 from analysis.load import Run
-from analysis.measured import Measured
+from analysis.measured.op import Measured
+from analysis.measured.read import Inputs
 from tp.cost.calibrated import CALIBRATION_VERSION, LAYERS, CalibratedTheory, Calibration
 from tp.cost.collective import RankLaw
 from tp.cost.curves.attention import AttentionCurve

@@ -6,9 +6,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from analysis.fitting.overheads import is_probe
-from analysis.inputs import Inputs
 from analysis.load import Run
-from analysis.measured import Measured
+from analysis.measured.op import Measured
+from analysis.measured.read import Inputs
 from bench.harness.record.parts import part_rows
 from tp.cost.calibrated import CalibratedTheory
 from tp.cost.theory import estimate_plan

@@ -15,7 +15,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from analysis.grid import WHOLES, Grid, estimates, grid_columns, make_grid
+from analysis.forecast.grid import WHOLES, Grid, estimates, grid_columns, make_grid
 from tp.case import STRATEGIES, Case
 from tp.cost.choose import choose_chunks, make_theories
 from tp.cost.known import load_calibration

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 
 from analysis.load import Case, Run
-from analysis.measured import marked_seconds, seconds_of
+from analysis.measured.op import marked_seconds, seconds_of
 from bench.harness.record.interference import contention
 from bench.harness.record.names import PARTS, PROBE_MODEL
 from tp.cost.overheads import Contention, Overheads, launch_key

@@ -11,9 +11,9 @@ from rich.markup import escape
 from rich.table import Table
 
 from analysis.calibrate import fit_inputs, require_comparable, write_calibration
-from analysis.inputs import Inputs as Read
-from analysis.inputs import read_inputs
-from analysis.table_rows import read_citations
+from analysis.measured.read import Inputs as Read
+from analysis.measured.read import read_inputs
+from analysis.measured.tables import read_citations
 from analysis.verbs.inputs import parse_select
 from analysis.verbs.output import Inputs, make_console, note, require
 from tp.case import PHASES

@@ -7,9 +7,9 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from analysis.grid import Columns
-from analysis.grid_file import open_grid_file
-from analysis.grid_summary import Summary, by_phase, summarise
+from analysis.forecast.grid import Columns
+from analysis.forecast.grid_file import open_grid_file
+from analysis.forecast.grid_summary import Summary, by_phase, summarise
 from analysis.verbs.output import writing
 from tp.case import Case
 from tp.hardware import Device

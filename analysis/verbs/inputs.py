@@ -1,6 +1,6 @@
 """--select of the verbs that read tables."""
 
-from analysis.table_rows import Select
+from analysis.measured.tables import Select
 from tp.errors import ConfigError
 from tp.flags import comma_list
 

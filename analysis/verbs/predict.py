@@ -10,10 +10,10 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from analysis.grid import column_names, grid_columns, make_grid
-from analysis.grid_file import require_suffix
-from analysis.predict import Prediction, article_ratio, article_table, prediction_table
-from analysis.predict import predict as predict_cases
+from analysis.forecast.grid import column_names, grid_columns, make_grid
+from analysis.forecast.grid_file import require_suffix
+from analysis.forecast.predict import Prediction, article_ratio, article_table, prediction_table
+from analysis.forecast.predict import predict as predict_cases
 from analysis.verbs.grid_output import evaluate, print_summaries
 from analysis.verbs.output import PLAIN_WIDTH, make_console, writing
 from tp.case import BLOCKS, PHASES, STRATEGIES, Case

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from rich.console import Console
 from rich.table import Table
 
-from analysis.published import CellScore, PublishedLayer
+from analysis.forecast.published import CellScore, PublishedLayer
 from tp.cost.calibrated import Calibration
 from tp.units import format_signed_percent, printable
 

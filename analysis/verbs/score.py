@@ -11,8 +11,8 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from analysis.inputs import read_inputs
-from analysis.published import published_layer, score_published
+from analysis.forecast.published import published_layer, score_published
+from analysis.measured.read import read_inputs
 from analysis.score import Score
 from analysis.score import score as score_inputs
 from analysis.verbs.inputs import parse_select

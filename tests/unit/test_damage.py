@@ -10,7 +10,7 @@ import pytest
 
 from analysis.__main__ import main
 from analysis.load import Run, load_run
-from analysis.measured import of_run
+from analysis.measured.op import of_run
 from analysis.tables import parts_frame
 from bench.harness.record.files import RecordWriter, read_record
 from bench.harness.record.records import AnyLine, End

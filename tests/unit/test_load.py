@@ -7,7 +7,7 @@ import pytest
 
 from analysis.__main__ import main
 from analysis.load import load_run, load_runs
-from analysis.measured import of_run
+from analysis.measured.op import of_run
 from analysis.tables import parts_frame
 from bench.harness.record.files import RecordWriter
 from bench.harness.record.parts import COLUMNS

@@ -7,7 +7,7 @@ import pytest
 
 from analysis.fitting.overheads import fit_overheads
 from analysis.load import Case, Run
-from analysis.measured import of_run
+from analysis.measured.op import of_run
 from bench.harness.record.names import COMMUNICATION, COMPUTE, CONTENDED_COMMUNICATION, CONTENDED_COMPUTE, FULL, PARTS
 from bench.harness.record.records import CaseResult, Header, OpResult, PartTimes, Planned, Samples
 from bench.harness.run.launch_probe import probe_cases

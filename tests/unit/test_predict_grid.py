@@ -7,8 +7,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from analysis.grid import GRID_COLUMNS, column_names, grid_columns, make_grid
-from analysis.grid_summary import by_phase, summarise
+from analysis.forecast.grid import GRID_COLUMNS, column_names, grid_columns, make_grid
+from analysis.forecast.grid_summary import by_phase, summarise
 from analysis.verbs.predict import predict
 from tp.cost.choose import choose_chunks
 from tp.cost.datasheet import DatasheetTheory

@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 
 import pytest
 
-from analysis.published import CellScore, PublishedCell, published_layer, score_published
+from analysis.forecast.published import CellScore, PublishedCell, published_layer, score_published
 from tp.case import Case, Recompute, Strategy, Workload
 from tp.cost.calibrated import CalibratedTheory
 from tp.cost.known import shipped_calibration

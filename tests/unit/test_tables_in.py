@@ -5,9 +5,9 @@ from typing import Any
 
 import pytest
 
-from analysis.inputs import read_inputs
-from analysis.measured import Measured
-from analysis.table_rows import read_table
+from analysis.measured.op import Measured
+from analysis.measured.read import read_inputs
+from analysis.measured.tables import read_table
 from analysis.verbs.inputs import parse_select
 from tp.cost.calibrated import LAYERS
 from tp.errors import ConfigError

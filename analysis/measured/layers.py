@@ -6,7 +6,7 @@ A row of tensor parallelism holds one of `tp` shards on one GPU, so its sizes ar
 from collections.abc import Mapping
 from typing import Any, Final, Literal
 
-from analysis.row_fields import dtype_of, whole
+from analysis.measured.fields import dtype_of, whole
 from tp.plan.ops import ComputePart, Elementwise, ElementwiseKind, Gemm, Op
 from tp.units import DTYPE_BYTES
 

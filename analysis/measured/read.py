@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from analysis.load import Run, load_runs
-from analysis.measured import Measured, of_run
-from analysis.table_rows import Select, read_table
+from analysis.measured.op import Measured, of_run
+from analysis.measured.tables import Select, read_table
 from tp.errors import ConfigError
 
 

@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.csv
 import pyarrow.parquet
 
-from analysis.grid import Columns
+from analysis.forecast.grid import Columns
 from tp.errors import ConfigError
 
 SUFFIXES: Final = (".csv", ".parquet")

@@ -6,7 +6,7 @@ from typing import Final
 
 import numpy as np
 
-from analysis.grid import Columns
+from analysis.forecast.grid import Columns
 from tp.case import Case, Phase, Workload
 
 NUM_FASTEST: Final = 5

@@ -1,0 +1,1 @@
+"""Ops with the seconds that they took alone, from records and from published tables."""

@@ -50,8 +50,8 @@ def _wait_s(runs: Sequence[Run]) -> float:
     waits = []
     for result in (result for run in runs for result in run.ops):
         if result.overlapped is not None:
-            product = next(np.array(p.times_s) for p in result.overlapped.parts if p.part != result.op.part)
-            if float(np.median(product)) > 2 * seconds_of(result):
+            product_s = max(float(np.median(p.times_s)) for p in result.overlapped.parts if p.part != result.op.part)
+            if product_s > 2 * seconds_of(result):
                 waits.append(marked_seconds(result.op, result.overlapped))
     return float(np.median(waits)) if waits else 0.0
 

@@ -53,7 +53,7 @@ def test_a_launch_term_falls_on_its_part_phase_and_direction() -> None:
     assert {name for name, seconds in added.items() if seconds} == {"norm", "core", "compute", "serial", "total"}
     assert added["norm"] == pytest.approx(5e-3)
     assert added["core"] == pytest.approx(7e-3)
-    assert added["total"] == added["serial"] == pytest.approx(12e-3)
+    assert (added["total"], added["serial"]) == pytest.approx((12e-3, 12e-3))
     norm, before = late.part("norm"), plain.part("norm")
     assert norm.low_s == pytest.approx(before.low_s + 5e-3 * (1 - LAUNCH_SPREAD))
     assert norm.high_s == pytest.approx(before.high_s + 5e-3 * (1 + LAUNCH_SPREAD))
@@ -61,14 +61,10 @@ def test_a_launch_term_falls_on_its_part_phase_and_direction() -> None:
 
 def test_a_part_without_an_op_in_a_direction_has_its_term_too() -> None:
     """The backward of a residual without bias is no op, and autograd's start falls into it."""
-    plan = build_plan(TRAIN, backend="gloo")
-    assert not any(
-        op.part == "residual" and op.direction == "backward"
-        for op in plan.ops
-        if isinstance(op, Gemm | Elementwise) and op.part == "residual" and op.direction == "backward"
-    )
+    plan = build_plan(replace(TRAIN, block="attention"), backend="gloo")
+    assert ("residual", "backward") not in {(op.part, op.direction) for op in plan.ops}
     late = estimate_plan(plan, Flat(Overheads(launch_s={"train/backward/residual": 3e-3})))
-    assert late.part("residual").seconds == pytest.approx(2e-3 + 3e-3)
+    assert late.part("residual").seconds == pytest.approx(1e-3 + 3e-3)
 
 
 PRODUCT = Gemm(part="up", direction="forward", layout="nt", m=8, n=8, k=8, dtype="fp32")
@@ -123,7 +119,9 @@ def header() -> Header:
 
 
 def measured(case_samples: tuple[Samples, ...], planned: Planned) -> Case:
-    result = CaseResult(key=planned.key, written="", status="ok", reason=None, checks=(), samples=case_samples)
+    result = CaseResult(
+        key=planned.key, written="", status="ok", reason=None, checks=(), samples=case_samples, groups=1
+    )
     return Case(header=header(), planned=planned, result=result)
 
 
@@ -146,7 +144,7 @@ def test_launch_terms_are_what_the_probe_takes_beyond_its_ops() -> None:
     assert fitted.launch_s == pytest.approx(
         {
             "train/forward/norm": 9e-3 - 2e-3,  # two norms of a millisecond
-            "train/backward/residual": 4e-3,
+            "train/backward/residual": 4e-3 - 1e-3,
             "train/forward/up": 0.0,  # never less than nothing
         }
     )

@@ -16,7 +16,7 @@ from tp.cost.schedule import schedule
 from tp.cost.theory import OpEstimate, TheoryName, estimate_plan
 from tp.hardware import load_node
 from tp.plan.build import build_plan
-from tp.plan.ops import Collective, Elementwise, Gemm, Op
+from tp.plan.ops import Collective, Gemm, Op
 
 pytestmark = pytest.mark.unit
 

@@ -6,7 +6,9 @@ from statistics import median
 import pytest
 
 from analysis.__main__ import main
+from analysis.fitting.overheads import is_probe
 from analysis.load import load_run
+from analysis.measured.op import seconds_of
 from bench.harness.record.arrivals import of_pass
 from tp.cost.known import load_calibration
 
@@ -43,6 +45,31 @@ def test_ops_carry_an_estimate_and_all_ranks(records):
             assert "datasheet" in result.estimates
 
 
+def test_ops_are_timed_in_a_pass_too(records):
+    for path in records:
+        for result in load_run(path).ops:
+            parts = {(times.part, times.direction) for times in result.in_pass.parts}
+            assert {("out", "forward"), (result.op.part, result.op.direction)} <= parts
+            assert len(result.in_pass.times_s[0]) == 2
+            assert (result.overlapped is not None) == (result.op.part == "send_recv")
+            assert 0 < seconds_of(result) < 1
+
+
+def test_a_layer_of_launches_is_timed_beside_the_ops(records, tmp_path, capsys):
+    gemm, _ = records
+    run = load_run(gemm)
+    assert [case.planned.case.workload.phase for case in run.cases] == ["prefill", "train", "decode"]
+    assert all(is_probe(case) and case.result.status == "ok" for case in run.cases)
+    out = tmp_path / "calibration.json"
+    assert main(["calibrate", str(gemm), "--out", str(out)]) == 0
+    assert "host time beside the ops: prefill" in capsys.readouterr().out
+    terms = load_calibration(out, device=run.headers[0].hardware.device.name).overheads.launch_s
+    assert {"prefill/forward/norm", "train/backward/qkv", "decode/forward/down"} <= set(terms)
+    # It is no layer to score.
+    assert main(["score", str(gemm), "--calibration", str(out), "--json"]) == 0
+    assert not [kind for kind in json.loads(capsys.readouterr().out)["kinds"] if kind.startswith("layer/")]
+
+
 def test_calibration_prices_the_block(records, tmp_path, capsys):
     gemm, collectives = records
     out = tmp_path / "calibration.json"
@@ -73,7 +100,7 @@ def test_one_rank_has_nobody_to_talk_to(python, tmp_path):
 def test_records_are_json_lines(records):
     for path in records:
         for line in path.read_text().splitlines():
-            assert json.loads(line)["line"] in ("header", "op", "telemetry", "drift", "end")
+            assert json.loads(line)["line"] in ("header", "op", "planned", "case", "telemetry", "drift", "end")
 
 
 def test_a_planted_delay_is_the_skew_that_is_reported(records):

@@ -32,6 +32,20 @@ PRODUCT_ROWS, PRODUCT_ROWS_OF_COLLECTIVES = 16, 256
 PRODUCT_PART: Final[tuple[Part, Direction]] = ("out", "forward")
 
 
+def compute_task(op: Gemm | AttentionCore | Elementwise, device: torch.device, *, name: str) -> Task:
+    """The op alone, on random tensors of its own; a backward runs on a graph that is built before."""
+    return _alone(_compute_call(op, device), _nothing, name=name)
+
+
+def collective_task(op: Collective, collectives: GroupCollectives, *, name: str) -> Task:
+    """The collective alone, on buffers of its own."""
+    return _alone(*collective_call(op, collectives), name=name)
+
+
+def _alone(call: Call, reset: Callable[[], None], *, name: str) -> Task:
+    return Task(name=name, run=lambda timeline: _discard(call), reset=reset)
+
+
 def op_tasks(op: Op, collectives: GroupCollectives, *, name: str) -> list[Task]:
     """The op alone, and in a pass after a product, on the same tensors; a backward's graph is built before.
 
@@ -53,7 +67,7 @@ def op_tasks(op: Op, collectives: GroupCollectives, *, name: str) -> list[Task]:
         call()
 
     tasks = [
-        Task(name=name, run=lambda timeline: _discard(call), reset=reset),
+        _alone(call, reset, name=name),
         Task(name=f"{IN_PASS}{name}", run=in_pass, reset=reset, marks_parts=True),
     ]
     if isinstance(op, Collective) and op.kind == "send_recv":

@@ -264,7 +264,7 @@ def write_calibration(calibration: Calibration, out: Path) -> None:
         out.parent.mkdir(parents=True, exist_ok=True)
         out.write_text(to_json(calibration, indent=2) + "\n", encoding="utf-8")
     except OSError as error:
-        raise ConfigError(f"--out {out}: cannot be written ({error.strerror}); name another file") from error
+        raise ConfigError(f"--out {out}: cannot be written ({error.strerror or error}); name another file") from error
 
 
 def _by(rows: Sequence[Measured], of: Callable[[Measured], str]) -> dict[str, list[Measured]]:

@@ -46,7 +46,7 @@ def write_report(
         (out / FIGURES).mkdir(parents=True, exist_ok=True)
         return _write(runs, out, mixed=mixed)
     except OSError as error:
-        raise ConfigError(f"--out {out}: cannot be written ({error.strerror}); name another folder") from error
+        raise ConfigError(f"--out {out}: cannot be written ({error.strerror or error}); name another folder") from error
 
 
 def _write(runs: Sequence[Run], out: Path, *, mixed: bool) -> Path:

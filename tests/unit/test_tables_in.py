@@ -130,7 +130,7 @@ def test_a_collective(tmp_path: Path) -> None:
         kind="all_gather", direction="forward", num_ranks=4, size_bytes=4096, dtype="bf16", backend="nccl"
     )
     assert rows[0].seconds == pytest.approx(8e-6)
-    assert [row.kind for row in rows] == ["all_gather/4", "reduce_scatter/4", "all_reduce/4", "all_gather/16"]
+    assert [row.kind for row in rows] == ["all_gather/4", "reduce_scatter/4", "all_reduce/4", "all_gather/16/2nodes"]
     # Over two nodes it is priced by a curve of its own.
     assert (rows[0].key, rows[3].key, rows[3].nodes) == ("all_gather/4/bf16", "all_gather/16x2/bf16", 2)
 

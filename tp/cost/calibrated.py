@@ -3,16 +3,17 @@
 import itertools
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import Final, Literal, TypeVar
+from typing import Final, Literal, Protocol, TypeVar
 
 from numpy.typing import ArrayLike
 from pydantic import with_config
 
 from tp.cost.collective import RankLaw, prior_log_error_90, prior_seconds, scaled_log_error_90, scaled_seconds
+from tp.cost.curves.array import Array
 from tp.cost.curves.attention import AttentionCurve
 from tp.cost.curves.gemm import GemmCurve
 from tp.cost.curves.size import SizeCurve
-from tp.cost.curves.trust import interval
+from tp.cost.curves.trust import Fit, interval
 from tp.cost.overheads import NONE, Overheads
 from tp.cost.priors import expected_contention, prior_attention, prior_decode, prior_elementwise, prior_gemm
 from tp.cost.theory import OpEstimate, TheoryName
@@ -33,6 +34,7 @@ FOREIGN_LOG_ERROR: Final = 0.28
 OTHER_DTYPE_LOG_ERROR: Final = 0.05
 OTHER_LAYOUT_LOG_ERROR: Final = 0.20
 
+OpKind = TypeVar("OpKind", Gemm, AttentionCore, Elementwise, Collective, contravariant=True)
 C = TypeVar("C", GemmCurve, AttentionCurve, SizeCurve)
 
 
@@ -117,31 +119,16 @@ class CalibratedTheory:
         """Of an op timed alone the curve of its `source`; of a plan's, that of layers where there is one."""
         match op:
             case Gemm():
-                found = find(self.calibration.gemm, op, source) or self._expected_gemm(op)
-                return (
-                    None
-                    if found is None
-                    else found[0].fit.estimate(found[0].seconds(op), curve_sizes(op), widening=found[1])
-                )
+                return _priced(find(self.calibration.gemm, op, source) or self._expected_gemm(op), op)
             case AttentionCore():
-                core = find(self.calibration.attention, op, source) or self._expected_core(op)
-                return (
-                    None
-                    if core is None
-                    else core[0].fit.estimate(core[0].seconds(op), curve_sizes(op), widening=core[1])
-                )
+                return _priced(find(self.calibration.attention, op, source) or self._expected_core(op), op)
             case Elementwise():
-                passed = find(self.calibration.elementwise, op, source) or self._expected_pass(op)
-                return (
-                    None
-                    if passed is None
-                    else passed[0].fit.estimate(passed[0].seconds(op), curve_sizes(op), widening=passed[1])
-                )
+                return _priced(find(self.calibration.elementwise, op, source) or self._expected_pass(op), op)
             case Collective():
-                sent = find(self.calibration.collectives, op, source, nodes=nodes)
-                if sent is None:
-                    return self._over_nodes(op, nodes) if nodes > 1 else self._other_ranks(op)
-                return sent[0].fit.estimate(sent[0].seconds(op), curve_sizes(op), widening=sent[1])
+                found = find(self.calibration.collectives, op, source, nodes=nodes)
+                if found is not None:
+                    return _priced(found, op)
+                return self._over_nodes(op, nodes) if nodes > 1 else self._other_ranks(op)
 
     def _expected_gemm(self, op: Gemm) -> tuple[GemmCurve, float] | None:
         curve = None if self.device is None else prior_gemm(self.device, op.dtype)
@@ -160,16 +147,12 @@ class CalibratedTheory:
 
     def _other_ranks(self, op: Collective) -> OpEstimate | None:
         """Of a rank count that was not measured: by the law of those that were, the nearest one, the data sheet."""
-        link = self.link if self.link is not None and self.link.one_way_bytes_per_s is not None else None
-        law = self._law(op)
+        link, law, measured = self._gpu_link(), self._law(op), self._measured_ranks(op)
         if law is not None and link is not None:
             error = law.log_error_90(op.num_ranks, link)
             return interval(law.seconds(op.size_bytes, op.num_ranks), error, extrapolated=True)
-        measured = self._measured_ranks(op)
-        if measured and (link is None or op.backend == "gloo"):
-            return self._by_steps(op, measured)
-        if link is None or op.backend == "gloo":
-            return None
+        if link is None:
+            return self._by_steps(op, measured) if measured else None
         if not measured:
             seconds = prior_seconds(op.kind, op.size_bytes, op.num_ranks, link=link)
             return interval(seconds, prior_log_error_90(link), extrapolated=True)
@@ -182,12 +165,17 @@ class CalibratedTheory:
 
     def _over_nodes(self, op: Collective, nodes: int) -> OpEstimate | None:
         """Of several nodes by NCCL's constants; of a network that nobody described nothing is known."""
-        if self.link is None or self.network is None or self.link.one_way_bytes_per_s is None or op.backend == "gloo":
+        link = self._gpu_link()
+        if link is None or self.network is None:
             return None
-        seconds = prior_seconds(
-            op.kind, op.size_bytes, op.num_ranks, link=self.link, num_nodes=nodes, network=self.network
-        )
-        return interval(seconds, prior_log_error_90(self.link, num_nodes=nodes), extrapolated=True)
+        seconds = prior_seconds(op.kind, op.size_bytes, op.num_ranks, link=link, num_nodes=nodes, network=self.network)
+        return interval(seconds, prior_log_error_90(link, num_nodes=nodes), extrapolated=True)
+
+    def _gpu_link(self) -> Link | None:
+        """The link, if it is one that NCCL's constants are of and its rate is known."""
+        link = self.link
+        known = link is not None and link.one_way_bytes_per_s is not None and link.kind in ("nvlink", "pcie")
+        return link if known else None
 
     def _law(self, op: Collective) -> RankLaw | None:
         for key in (f"{op.kind}/{op.dtype}", *_sibling_dtypes(f"{op.kind}/{op.dtype}")):
@@ -215,6 +203,23 @@ class CalibratedTheory:
         )
         # A rank count that was not measured is outside of every range.
         return curve.fit.estimate(scaled.seconds(op), (float("inf"),))
+
+
+class _Curve(Protocol[OpKind]):
+    """What prices a kind of op."""
+
+    @property
+    def fit(self) -> Fit: ...
+
+    def seconds(self, op: OpKind, /) -> Array: ...
+
+
+def _priced(found: tuple[_Curve[OpKind], float] | None, op: OpKind) -> OpEstimate | None:
+    """By a curve, and the log error that stands between its rows and the op."""
+    if found is None:
+        return None
+    curve, distance = found
+    return curve.fit.estimate(curve.seconds(op), curve_sizes(op), widening=distance)
 
 
 def find(curves: Mapping[str, C], op: Op, source: str | None, *, nodes: int = 1) -> tuple[C, float] | None:

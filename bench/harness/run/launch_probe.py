@@ -38,8 +38,9 @@ MODEL: Final = ModelShape(
 )
 TOKENS: Final = 16
 PHASES: Final[tuple[Phase, ...]] = ("prefill", "train", "decode")
-# For each phase; a pass takes milliseconds at most.
-SECONDS: Final = 2.0
+# For each phase, and of what all ops are given; a pass takes milliseconds at most.
+MOST_SECONDS: Final = 2.0
+SHARE: Final = 0.05
 
 
 def probe_cases(dtype: Dtype) -> list[PlannedCase]:
@@ -52,14 +53,16 @@ def probe_cases(dtype: Dtype) -> list[PlannedCase]:
     ]
 
 
-def measure_launches(dtype: Dtype, run: RunSettings, session: Session, *, finished: frozenset[str]) -> None:
+def measure_launches(
+    dtype: Dtype, run: RunSettings, session: Session, *, seconds: float, finished: frozenset[str]
+) -> None:
     """Time the probe on every rank for itself, all at once, and write it beside the ops."""
     settings = BlockSettings(
         run=run,
         block="block",
         suite=Suite(name="launch probe"),
         chosen=defaults(run.device, native_dtypes()),
-        policy=Policy(max_seconds=SECONDS),
+        policy=Policy(max_seconds=min(MOST_SECONDS, SHARE * seconds)),
         world=run.launch.world,
         dry_run=False,
         emulates=False,

@@ -132,7 +132,7 @@ def _run(
                         results.append(result)
                         bar.advance(task)
         if launches is not None:
-            measure_launches(launches, run, opened, finished=probed)
+            measure_launches(launches, run, opened, seconds=budget_s, finished=probed)
         timed = [result for result in results if isinstance(result, OpResult)]
         _repeat_first(timed, run, opened, seconds=budget_s * DRIFT_SHARE)
     _show(console, timed)

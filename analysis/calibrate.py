@@ -14,7 +14,7 @@ from analysis.fitting.candidates import Candidate, choose
 from analysis.fitting.collective import MIN_SIZES, fit_rank_law
 from analysis.fitting.gemm import gemm_candidates, refit_candidates
 from analysis.fitting.overheads import fit_overheads
-from analysis.fitting.rows import MIN_ROWS, Rows, require_different, stack, too_few
+from analysis.fitting.rows import MIN_ROWS, Rows, require_different, require_positive, stack, too_few
 from analysis.fitting.size import between_sizes, fit_size, scaled_pass, share_between
 from analysis.fitting.validate import describe
 from analysis.load import Run
@@ -171,6 +171,7 @@ class Fitting:
             few = self._rows(group, Elementwise)
             expected = prior_elementwise(self.device, few.op) if too_few(few, group.name) is not None else None
             if expected is not None:
+                require_positive(few, group.name)
                 # The kernel's share of the memory's rate, on the data sheet's rule.
                 scaled[group.name] = replace(scaled_pass(few, expected), sources=group.sources)
             elif (rows := self._usable(group, Elementwise)) is not None:
@@ -224,18 +225,23 @@ def _largest(curves: Iterable[GemmCurve]) -> TileGemm | None:
 
 
 def rank_laws(groups: Sequence[Group]) -> dict[str, RankLaw]:
-    """A law over size and rank count for every collective of the main source that has several counts."""
+    """A law over size and rank count for every collective of which one source has several counts."""
     laws = {}
-    for key, members in _by(
-        [row for group in groups if group.main for row in group.members if row.nodes == 1],
-        lambda row: f"{row.op.part}/{row.op.dtype}",
-    ).items():
+    alike = _by([row for group in groups for row in group.members if row.nodes == 1], _kind_and_dtype)
+    for key, everyone in alike.items():
+        # Of one source alone: two differ by more than a law can say of rank counts.
+        by_source = _by(everyone, lambda row: row.group)
+        members = max(by_source.values(), key=lambda rows: (len({row.key for row in rows}), len(rows)))
         rows = np.array([_point(row.op, row.seconds) for row in members])
         kind, counts = key.split("/")[0], np.unique(rows[:, 1])
         enough = all(len(np.unique(rows[rows[:, 1] == n, 0])) >= MIN_SIZES for n in counts)
         if len(counts) > 1 and enough and kind != "send_recv":
             laws[key] = fit_rank_law(rows, kind=kind, name=f"collective {key}")  # type: ignore[arg-type]
     return laws
+
+
+def _kind_and_dtype(row: Measured) -> str:
+    return f"{row.op.part}/{row.op.dtype}"
 
 
 def _point(op: Op, seconds: float) -> tuple[float, float, float]:

@@ -162,6 +162,9 @@ def _case_fault(planned: Planned, result: CaseResult) -> str | None:
 def _op_fault(line: OpResult) -> str | None:
     if isinstance(line.op, Collective) and line.op.num_ranks < 1:
         return "is a collective of no ranks"
+    marked = [each.parts for each in (line.in_pass, line.overlapped) if each is not None]
+    if any((line.op.part, line.op.direction) not in {(p.part, p.direction) for p in parts} for parts in marked):
+        return "is not among the parts of its own passes"
     several = [each for each in (line.samples, line.in_pass, line.overlapped, line.delayed) if each is not None]
     ranks = {len(row) for samples in several for row in samples.starts_s}
     if isinstance(line.op, Collective) and any(number % line.op.num_ranks for number in ranks):

@@ -78,7 +78,7 @@ def _layers(run: Run, theory: CalibratedTheory) -> Iterator[Scored]:
         plan = Plan(case=case.planned.case, backend=case.header.backend, ops=case.planned.ops)
         planned = replace(case.planned, estimates=(estimate_plan(plan, theory),))
         for row in part_rows(case.header, planned, case.result):
-            if row.measured_s:
+            if row.measured_s and row.comparable:
                 yield Scored(
                     kind=f"layer/{row.part}",
                     measured_s=row.measured_s,

@@ -41,7 +41,7 @@ REFIT: Final = ("compute_efficiency", "slowdown")
 REFIT_OF_MANY: Final = (*REFIT, "wave_blur", "tile_area_s")
 MANY: Final = 40
 # Whole waves are those of one library's kernels; of another's, nothing is known but that it may hide them. Vidur's A100
-# rows from 20 of them: 6.1 % with 0.6, 7.5 % with the 0 of the table that the main curve is fitted to.
+# rows from 20 of them, 15 draws: 6.1 % with 0.6, 7.5 % with the 0 of the table that the main curve is fitted to.
 OTHER_WAVE_BLUR: Final = 0.6
 # Machines that show whole waves, and those that hide them.
 WAVE_STARTS: Final = (0.05, 0.85)

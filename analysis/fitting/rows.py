@@ -60,10 +60,15 @@ def too_few(rows: Rows[O], name: str, *, least: int = MIN_ROWS) -> str | None:
     return None
 
 
-def require_different(rows: Rows[O], name: str) -> None:
-    """ConfigError when the times cannot be measurements of ops of different sizes."""
+def require_positive(rows: Rows[O], name: str) -> None:
+    """ConfigError when a time is none."""
     if not np.all(np.isfinite(rows.seconds)) or np.any(rows.seconds <= 0):
         raise ConfigError(f"{name}: a time that is not a positive number; leave such rows out")
+
+
+def require_different(rows: Rows[O], name: str) -> None:
+    """ConfigError when the times cannot be measurements of ops of different sizes."""
+    require_positive(rows, name)
     if len(np.unique(rows.seconds)) == 1:
         raise ConfigError(f"{name}: every row has the same time; these are no measurements of different sizes")
 

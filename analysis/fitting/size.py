@@ -93,12 +93,18 @@ def share_between(alone: Array, pairs: Array) -> float:
 
 
 def scaled_pass(rows: Rows[Elementwise], expected: SizeCurve) -> SizeCurve:
-    """The expected curve with the factor that its few rows have in the mean; half as unsure once there are two."""
+    """The expected curve with the factor that its few rows have in the mean; half as unsure from two sizes on.
+
+    Beyond those sizes it extrapolates: one factor serves start-up and rate, which need not be off by the same.
+    """
     factor = float(np.exp(np.mean(np.log(rows.seconds / expected.seconds(rows.op)))))
-    fit = expected.fit
+    sizes = np.unique(rows.sizes[:, 0])
+    unsure = expected.fit.log_error_90 / (2.0 if len(sizes) > 1 else 1.0)
     return replace(
         expected,
         latency_s=(expected.latency_s[0] * factor, expected.latency_s[1] * factor),
         seconds_per_byte=(expected.seconds_per_byte[0] * factor, expected.seconds_per_byte[1] * factor),
-        fit=replace(fit, rows=len(rows), log_error_90=fit.log_error_90 / (2.0 if len(rows) > 1 else 1.0)),
+        fit=replace(
+            expected.fit, rows=len(rows), log_error_90=unsure, low=(float(sizes[0]),), high=(float(sizes[-1]),)
+        ),
     )

@@ -1,7 +1,6 @@
 """An op with the seconds that it took alone, and where they come from."""
 
 from dataclasses import dataclass
-from typing import Final
 
 import numpy as np
 
@@ -9,8 +8,6 @@ from analysis.load import Run
 from bench.harness.record.records import OpResult, Samples
 from tp.cost.calibrated import curve_key
 from tp.plan.ops import Collective, Elementwise, Op
-
-RECORDS: Final = "records"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -22,7 +19,7 @@ class Measured:
     source: str
     """Which measurement it comes from: rows of one source differ by noise, those of two by more."""
     group: str
-    """What is fitted together: a source, all records, or the layer rows of a table."""
+    """What is fitted together: a source, or the layer rows of a table."""
     kind: str
     """What it is scored under."""
     nodes: int = 1
@@ -44,8 +41,9 @@ def of_run(run: Run) -> list[Measured]:
             op=result.op,
             seconds=seconds_of(result),
             source=source,
-            group=RECORDS,
+            group=source,
             kind=kind_of(result.op),
+            nodes=_nodes(run, result.op),
         )
         for result in run.ops
     ]
@@ -65,6 +63,13 @@ def marked_seconds(op: Op, samples: Samples) -> float:
     if isinstance(op, Collective):
         times = times.reshape(len(times), -1, op.num_ranks).min(axis=2)
     return float(np.median(times.max(axis=1)))
+
+
+def _nodes(run: Run, op: Op) -> int:
+    """Over how many nodes a collective went; ranks of a group are next to each other, a node's too."""
+    header = run.headers[0]
+    on_one = max(1, header.world // header.num_nodes)
+    return -(-op.num_ranks // on_one) if isinstance(op, Collective) else 1
 
 
 def machine_of(run: Run) -> str:

@@ -75,9 +75,12 @@ def calibrate(args: Sequence[str]) -> None:
 
 def _device(name: str, inputs: Read) -> Device:
     """The device by its flag, or by the records."""
-    if name:
-        return resolve_node(name).device
     devices = {header.hardware.device.name: header.hardware.device for run in inputs.runs for header in run.headers}
+    if name and len(devices) < 2:
+        device = resolve_node(name).device
+        if any(other != device.name for other in devices):
+            note(f"the records are of {', '.join(devices)}; --hardware {name} calls them {device.name}")
+        return device
     if not devices:
         raise ConfigError("--hardware: is missing; tables do not hold a data sheet, name one of configs/hardware")
     if len(devices) > 1:
@@ -102,8 +105,8 @@ def _fits(calibration: Calibration) -> Table:
                 escape(printable(f"{kind} {key}")),
                 _form(curve),
                 str(fit.rows),
-                f"{fit.held_out_mape_percent:.1f} %",
-                f"{fit.held_out_median_percent:.1f} %",
+                f"{fit.held_out_mape_percent:.1f} %" if fit.held_out_mape_percent else "-",
+                f"{fit.held_out_median_percent:.1f} %" if fit.held_out_mape_percent else "-",
                 f"{100 * expm1(fit.log_error_90):.0f} %",
             )
     return table

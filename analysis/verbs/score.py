@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from analysis.calibrate import require_comparable
 from analysis.forecast.published import published_layer, score_published
 from analysis.measured.read import read_inputs
 from analysis.score import Score
@@ -58,6 +59,11 @@ def score(args: Sequence[str]) -> None:
         calibration=calibration, device=node.device if node else None, link=node.link() if node else None
     )
     inputs = read_inputs([Path(name) for name in flags.inputs], select=parse_select(flags.select), tell=note)
+    require_comparable(inputs.runs)
+    for name in sorted({Path(name).name for name in flags.inputs} & set(calibration.sources)):
+        note(f"{name}: the calibration was fitted to a file of this name; its errors are not of unseen rows then")
+    for other in sorted({h.hardware.device.name for run in inputs.runs for h in run.headers} - {calibration.hardware}):
+        note(f"a record is of {other}, the calibration of {calibration.hardware}")
     scores = score_inputs(inputs, theory)
     if flags.json:
         print(json.dumps({"kinds": {kind: asdict(each) for kind, each in scores.items()}}, indent=2))

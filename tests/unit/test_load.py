@@ -280,7 +280,7 @@ def test_ops_timed_alone(tmp_path: Path) -> None:
     ]
     assert [row.kind for row in rows] == ["gemm", "attention", "elementwise/norm", "all_gather/2"]
     assert {(row.group, row.source, row.nodes) for row in rows} == {
-        ("records", "NVIDIA H100 SXM5 80GB on an unnamed host", 1)
+        ("NVIDIA H100 SXM5 80GB on an unnamed host", "NVIDIA H100 SXM5 80GB on an unnamed host", 1)
     }
 
 

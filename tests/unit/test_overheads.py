@@ -64,7 +64,7 @@ def test_a_part_without_an_op_in_a_direction_has_its_term_too() -> None:
     plan = build_plan(replace(TRAIN, block="attention"), backend="gloo")
     assert ("residual", "backward") not in {(op.part, op.direction) for op in plan.ops}
     late = estimate_plan(plan, Flat(Overheads(launch_s={"train/backward/residual": 3e-3})))
-    assert late.part("residual").seconds == pytest.approx(1e-3 + 3e-3)
+    assert late.part("residual").seconds == pytest.approx(1e-3 + 1.5e-3)  # one half of a layer
 
 
 PRODUCT = Gemm(part="up", direction="forward", layout="nt", m=8, n=8, k=8, dtype="fp32")

@@ -8,17 +8,24 @@ from typing import Final, Literal, Protocol, TypeVar
 from numpy.typing import ArrayLike
 from pydantic import with_config
 
-from tp.cost.collective import RankLaw, prior_log_error_90, prior_seconds, scaled_log_error_90, scaled_seconds
+from tp.cost.collective import (
+    NODES_LOG_ERROR_90,
+    RankLaw,
+    prior_log_error_90,
+    prior_seconds,
+    scaled_log_error_90,
+    scaled_seconds,
+)
 from tp.cost.curves.array import Array
 from tp.cost.curves.attention import AttentionCurve
 from tp.cost.curves.gemm import GemmCurve
 from tp.cost.curves.size import SizeCurve
-from tp.cost.curves.trust import Fit, interval
+from tp.cost.curves.trust import EXTRAPOLATION_WIDENING, Fit, interval
 from tp.cost.overheads import NONE, Overheads
 from tp.cost.priors import expected_contention, prior_attention, prior_decode, prior_elementwise, prior_gemm
 from tp.cost.theory import OpEstimate, TheoryName
 from tp.hardware import Device, Link
-from tp.plan.ops import AttentionCore, Collective, Elementwise, Gemm, Op, bus_factor
+from tp.plan.ops import COLLECTIVE_KINDS, AttentionCore, Collective, Elementwise, Gemm, Op, bus_factor
 from tp.schema import STRICT
 from tp.units import DTYPE_BYTES
 
@@ -62,6 +69,12 @@ class Calibration:
     citations: dict[str, str] = field(default_factory=dict)
     """Where the sources that curves name were published."""
 
+    def __post_init__(self) -> None:
+        for key in self.collectives:
+            words = key.split("#")[0].split("/")
+            if len(words) != 3 or not words[1].replace("x", "", 1).isdigit():
+                raise ValueError(f"collectives has {key!r}; a key is kind/ranks/dtype, such as all_reduce/8/bf16")
+
 
 def curve_key(op: Op, *, nodes: int = 1) -> str:
     """Which curve of its kind prices an op; collectives over several nodes have curves of their own."""
@@ -102,6 +115,7 @@ class CalibratedTheory:
     device: Device | None = None
     """For priors; None: no price without a curve."""
     link: Link | None = None
+    devices_per_node: int | None = None
     network: Link | None = None
     """One NIC, between nodes."""
     name: TheoryName = "calibrated"
@@ -148,20 +162,24 @@ class CalibratedTheory:
     def _other_ranks(self, op: Collective) -> OpEstimate | None:
         """Of a rank count that was not measured: by the law of those that were, the nearest one, the data sheet."""
         link, law, measured = self._gpu_link(), self._law(op), self._measured_ranks(op)
-        if law is not None and link is not None:
-            error = law.log_error_90(op.num_ranks, link)
-            return interval(law.seconds(op.size_bytes, op.num_ranks), error, extrapolated=True)
         if link is None:
             return self._by_steps(op, measured) if measured else None
+        # Beyond a node nothing of this holds but the order of magnitude.
+        beyond = self.devices_per_node is not None and op.num_ranks > self.devices_per_node
+        border = NODES_LOG_ERROR_90 if beyond else 0.0
+        if law is not None:
+            error = max(border, law.log_error_90(op.num_ranks, link))
+            return interval(law.seconds(op.size_bytes, op.num_ranks), error, extrapolated=True)
         if not measured:
             seconds = prior_seconds(op.kind, op.size_bytes, op.num_ranks, link=link)
-            return interval(seconds, prior_log_error_90(link), extrapolated=True)
+            return interval(seconds, max(border, prior_log_error_90(link)), extrapolated=True)
         nearest = min(measured, key=lambda n: abs(n - op.num_ranks))
         curve = measured[nearest]
         seconds = scaled_seconds(
             curve.seconds(op), op.kind, op.size_bytes, op.num_ranks, measured_ranks=nearest, link=link
         )
-        return interval(seconds, scaled_log_error_90(link) + curve.fit.log_error_90, extrapolated=True)
+        error = max(border, scaled_log_error_90(link) + curve.fit.log_error_90)
+        return interval(seconds, error, extrapolated=True)
 
     def _over_nodes(self, op: Collective, nodes: int) -> OpEstimate | None:
         """Of several nodes by NCCL's constants; of a network that nobody described nothing is known."""
@@ -201,8 +219,8 @@ class CalibratedTheory:
             latency_s=(curve.latency_s[0] * steps, curve.latency_s[1] * steps),
             seconds_per_byte=(curve.seconds_per_byte[0] * share, curve.seconds_per_byte[1] * share),
         )
-        # A rank count that was not measured is outside of every range.
-        return curve.fit.estimate(scaled.seconds(op), (float("inf"),))
+        error = EXTRAPOLATION_WIDENING * curve.fit.log_error_at(op.size_bytes)
+        return interval(scaled.seconds(op), error, extrapolated=True)
 
 
 class _Curve(Protocol[OpKind]):
@@ -238,7 +256,7 @@ def find(curves: Mapping[str, C], op: Op, source: str | None, *, nodes: int = 1)
         for ending, at in itertools.product(order, keys):
             if at + ending in curves:
                 curve = curves[at + ending]
-                foreign = FOREIGN_LOG_ERROR if source is not None and curve.sources else 0.0
+                foreign = FOREIGN_LOG_ERROR if source and source not in curve.sources else 0.0
                 return curve, max(distance, foreign, 0.0 if at == keys[0] else OTHER_DTYPE_LOG_ERROR)
     return None
 
@@ -249,8 +267,10 @@ def _keys(key: str) -> tuple[list[str], list[str]]:
 
 
 def _sibling_dtypes(key: str) -> list[str]:
-    """The key with the other dtypes of the same width, which memory, links and matrix units treat alike."""
+    """The key with the other dtypes of the same width, which memory and matrix units treat alike; links all of them."""
     words = key.split("/")
+    if words[0] in COLLECTIVE_KINDS:
+        return ["/".join([*words[:-1], dtype]) for dtype in DTYPE_BYTES if dtype != words[-1]]
     own = next((word for word in words if word in DTYPE_BYTES), None)
     return [
         "/".join(dtype if word == own else word for word in words)

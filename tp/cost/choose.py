@@ -26,7 +26,9 @@ def make_theories(*, node: Node, link: Link, calibration: Calibration | None) ->
     """The article's and the data sheet's, and where there is a calibration, its own; the best is the last."""
     theories: list[Theory] = [ArticleTheory(node=node, link=link), DatasheetTheory(node=node, link=link)]
     if calibration is not None:
-        theories.append(CalibratedTheory(calibration=calibration, device=node.device, link=link))
+        theories.append(
+            CalibratedTheory(calibration=calibration, device=node.device, link=link, devices_per_node=node.num_devices)
+        )
     return theories
 
 

@@ -47,6 +47,8 @@ SIMPLE: Final = Protocol(base_s=8.4e-6, hop_s={"nvlink": 3.4e-6, "pcie": 5.7e-6,
 # NVLS, the sum in the switch: 25 us, 85 % of the rate on Hopper (Blackwell 74 %), a 16th channel less (tuning.cc).
 SWITCH_S: Final = 25e-6
 SWITCH_SHARE: Final = 0.85 * 15 / 16
+SWITCH_SHARE_BLACKWELL: Final = 0.74 * 15 / 16
+NVLINK_5_LANE_BYTES_PER_S: Final = 50e9
 # What NCCL counts on of a line rate (src/graph/topo.h): 20.0 of 25 GB/s a link of NVLink 3, 20.6 of NVLink 4, 40.1 of
 # 50 of NVLink 5; 24 of 31.5 GB/s of PCIe 4 x16, a sixth less between GPUs on Intel hosts (INTEL_P2P_OVERHEAD); 12.0
 # of 12.5 GB/s of a NIC.
@@ -264,7 +266,9 @@ def bus_rate(kind: CollectiveKind, num_ranks: ArrayLike, link: Link, *, peer_to_
 
 def switch_rate(num_ranks: ArrayLike, link: Link) -> Array:
     """Bytes of the buffer a second where the switch adds up: each rank sends S and its own sum, S/n, once more."""
-    line = _line_rate(link) * LINE_SHARE[PATHS[link.kind]] * SWITCH_SHARE
+    is_blackwell = link.lane_bytes_per_s is not None and link.lane_bytes_per_s >= NVLINK_5_LANE_BYTES_PER_S
+    share = SWITCH_SHARE_BLACKWELL if is_blackwell else SWITCH_SHARE
+    line = _line_rate(link) * LINE_SHARE[PATHS[link.kind]] * share
     return np.asarray(line / (1 + 1 / _ranks(num_ranks)))
 
 

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Final
 
-from tp.case import Phase
+from tp.case import Case, Phase
 from tp.plan.ops import Direction, Part
 
 
@@ -23,20 +23,29 @@ class Overheads:
     """The launch terms and the contention of a machine."""
 
     launch_s: dict[str, float] = field(default_factory=dict)
-    """By `launch_key`: host time of a part that no op of it carries."""
+    """By `launch_key`: host time of a part of a whole layer that no op of it carries."""
     wait_s: float = 0.0
     """What waiting for a transfer costs that went on beside compute and is long here."""
     contention: Contention = Contention()
 
-    def launches(self, phase: Phase) -> Iterator[tuple[tuple[Direction, Part], float]]:
-        """Direction, part and seconds of the terms of a phase."""
+    def __post_init__(self) -> None:
         for key, seconds in self.launch_s.items():
-            of_phase, direction, part = key.split("/")
-            if of_phase == phase and seconds > 0:
-                yield (direction, part), seconds  # type: ignore[misc]
+            if key.count("/") != 2 or seconds < 0:
+                raise ValueError(f"launch_s has {key!r} = {seconds:g}; a key is phase/direction/part, a term positive")
+
+    def launches(self, case: Case) -> Iterator[tuple[tuple[Direction, Part], float]]:
+        """Direction, part and seconds of the terms of a case."""
+        halves = case.has_attention + case.has_ffn
+        for key, seconds in self.launch_s.items():
+            phase, direction, part = key.split("/")
+            if phase == case.workload.phase and seconds > 0:
+                share = halves / 2 if part in IN_BOTH_HALVES else 1.0
+                yield (direction, part), seconds * share  # type: ignore[misc]
 
 
 NONE: Final = Overheads()
+# Parts that each half of a layer has; the term of a layer is that of both.
+IN_BOTH_HALVES: Final[tuple[Part, ...]] = ("norm", "residual")
 # A launch term is the host's, and varies as host times do: the interval is this share of it to either side.
 LAUNCH_SPREAD: Final = 0.5
 

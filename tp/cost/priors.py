@@ -49,7 +49,9 @@ NCCL_BLOCKS: Final = 16
 
 def expected_contention(device: Device) -> Contention:
     """Compute beside a collective lacks the multiprocessors that send; nothing is known of the other way round."""
-    return Contention(compute=min(1.0, NCCL_BLOCKS / device.num_units) if device.kind == "gpu" else 0.0)
+    if device.kind != "gpu" or device.num_units <= NCCL_BLOCKS:
+        return Contention()
+    return Contention(compute=NCCL_BLOCKS / (device.num_units - NCCL_BLOCKS))
 
 
 def guess(log_error: float, sizes: int) -> Fit:

@@ -124,7 +124,7 @@ def with_launches(plan: Plan, prices: Sequence[Price], overheads: Overheads) -> 
     for number, op in enumerate(plan.ops):
         places.setdefault((op.direction, op.part), number)
         places.setdefault((None, op.part), number)
-    for (direction, part), launch_s in overheads.launches(plan.case.workload.phase):
+    for (direction, part), launch_s in overheads.launches(plan.case):
         place = places.get((direction, part), places.get((None, part)))
         price = None if place is None else found[place]
         if place is not None and price is not None:

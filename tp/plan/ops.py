@@ -72,8 +72,9 @@ class Gemm:
 class AttentionCore:
     """Scaled-dot-product attention over the heads of one rank: softmax(Q K^T / sqrt(d)) V.
 
-    4*b*s*c*a*d FLOPs, halved when causal with s = c. The backward of a kernel that recomputes the scores makes
-    five products where the forward makes two, hence 2.5 times (Dao, FlashAttention-2, 2023, section 4.1).
+    4*b*s*c*a*d FLOPs, when causal less the s*s/2 pairs above the diagonal: half of it with s = c. The backward of a
+    kernel that recomputes the scores makes five products where the forward makes two, hence 2.5 times (Dao,
+    FlashAttention-2, 2023, section 4.1).
     """
 
     part: ComputePart
@@ -91,7 +92,7 @@ class AttentionCore:
 
     @property
     def flops(self) -> float:
-        pairs = self.seq * self.context / (2 if self.causal else 1)
+        pairs = self.seq * self.context - (self.seq * self.seq / 2 if self.causal else 0)
         forward = 4.0 * self.batch * pairs * self.num_heads * self.head_dim
         return forward * (2.5 if self.direction == "backward" else 1.0)
 

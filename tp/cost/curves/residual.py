@@ -29,6 +29,11 @@ class Residual:
     """Variance of the process, and below that of a single row about it, both of logarithms."""
     noise: float
 
+    def __post_init__(self) -> None:
+        widths = {len(self.centre), len(self.length), *(len(point) for point in self.points)}
+        if len(self.points) != len(self.weights) or len(widths) > 1:
+            raise ValueError("a residual whose points and weights do not go together; calibrate again")
+
     def log_correction(self, features: Array) -> Array:
         """[..., feature] to [...]: what to add to the logarithm of the curve's seconds."""
         shape = features.shape[:-1]

@@ -24,6 +24,10 @@ class SizeCurve:
     fit: Fit
     sources: tuple[str, ...] = ()
 
+    def __post_init__(self) -> None:
+        if not self.log_size or len(self.log_size) != len(self.log_correction) or len(self.fit.low) > 1:
+            raise ValueError("a curve whose sizes and corrections do not go together; calibrate again")
+
     def seconds(self, op: Collective | Elementwise) -> Array:
         """[...], the shape of the op's sizes."""
         return self.at(np.asarray(op.size_bytes if isinstance(op, Collective) else op.moved_bytes, dtype=np.float64))

@@ -37,6 +37,10 @@ class Fit:
     band_log_errors: tuple[float, ...] = ()
     """What 90 % of the held-out rows of each band stay within."""
 
+    def __post_init__(self) -> None:
+        if len(self.low) != len(self.high) or len(self.band_log_errors) not in (0, len(self.band_edges) + 1):
+            raise ValueError("a fit whose range or bands do not go together; calibrate again")
+
     def estimate(self, seconds: ArrayLike, sizes: tuple[ArrayLike, ...], *, widening: float = 0.0) -> OpEstimate:
         """Points on the curve with their intervals, wider and marked where a size leaves the fitted range.
 

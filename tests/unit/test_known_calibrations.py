@@ -8,11 +8,15 @@ import pytest
 from tp import catalogue
 from tp.case import Case, Workload
 from tp.cost.calibrated import CalibratedTheory
-from tp.cost.known import expected_calibration, known_calibration, shipped_calibration
+from tp.cost.curves.size import SizeCurve
+from tp.cost.curves.trust import Fit
+from tp.cost.known import expected_calibration, known_calibration, open_calibration, shipped_calibration
 from tp.cost.theory import estimate_plan
+from tp.errors import ConfigError
 from tp.hardware import find_node, load_node
 from tp.model import load_model
 from tp.plan.build import build_plan
+from tp.plan.ops import Collective
 
 pytestmark = pytest.mark.unit
 
@@ -82,3 +86,66 @@ def test_nodes_are_found_by_their_device() -> None:
     node = load_node("a100-sxm-80gb")
     assert find_node(node.device.name) == node
     assert find_node("no such device") is None
+
+
+def test_beyond_a_node_only_the_order_of_magnitude_holds() -> None:
+    node = load_node("h100-sxm")
+    calibration = shipped_calibration(node.device)
+    assert calibration is not None
+    theory = CalibratedTheory(calibration=calibration, device=node.device, link=node.link(), devices_per_node=8)
+    sent = Collective(
+        kind="all_reduce", direction="forward", num_ranks=8, size_bytes=1 << 26, dtype="bf16", backend="nccl"
+    )
+
+    def spread(ranks: int) -> float:
+        price = theory.price(replace(sent, num_ranks=ranks))
+        assert price is not None
+        return price.high_s / price.low_s
+
+    assert spread(8) < spread(6) < 2 < 20 < spread(16)
+
+
+def test_an_unmeasured_rank_count_is_no_surer_than_its_neighbour() -> None:
+    bands = Fit(
+        rows=9,
+        held_out_mape_percent=1.0,
+        held_out_median_percent=1.0,
+        log_error_90=0.3,
+        low=(1024.0,),
+        high=(2.0**25,),
+        band_edges=(2e5, 8e6),
+        band_log_errors=(0.6, 0.3, 0.1),
+    )
+    curve = SizeCurve(
+        latency_s=(1e-4, 2e-4), seconds_per_byte=(1e-8, 1e-9), log_size=(0.0,), log_correction=(0.0,), fit=bands
+    )
+    empty = expected_calibration(load_node("h100-sxm").device)
+    theory = CalibratedTheory(calibration=replace(empty, collectives={"all_reduce/2/fp32": curve}))
+    sent = Collective(
+        kind="all_reduce", direction="forward", num_ranks=2, size_bytes=4096, dtype="fp32", backend="gloo"
+    )
+    measured, elsewhere = theory.price(sent), theory.price(replace(sent, num_ranks=4))
+    assert measured is not None and elsewhere is not None
+    assert elsewhere.extrapolated and not measured.extrapolated
+    assert elsewhere.high_s / elsewhere.seconds > measured.high_s / measured.seconds
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda text: text["overheads"].update(launch_s={"norm": 1e-3}), "a key is phase/direction/part"),
+        (lambda text: text["collectives"].update(foo=next(iter(text["collectives"].values()))), "kind/ranks/dtype"),
+        (lambda text: text["gemm"]["bf16/nt"]["fit"].update(band_log_errors=[0.1]), "range or bands"),
+        (lambda text: text["collectives"]["all_reduce/8/bf16"].update(log_size=[]), "sizes and corrections"),
+        (lambda text: text["gemm"]["bf16/nt"].update(form="waves"), "form"),
+        (lambda text: text.update(schema_version=1), "schema_version = 1"),
+    ],
+)
+def test_a_damaged_calibration_is_one_line(change, message: str, tmp_path) -> None:  # type: ignore[no-untyped-def]
+    text = json.loads(next(path for path in SHIPPED if path.stem == "h100-sxm").read_text())
+    change(text)
+    path = tmp_path / "machine.json"
+    path.write_text(json.dumps(text))
+    with pytest.raises(ConfigError, match=message) as caught:
+        open_calibration(path)
+    assert "\n" not in str(caught.value)

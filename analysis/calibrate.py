@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Final, TypeVar
+from typing import Final
 
 import numpy as np
 
@@ -14,7 +14,7 @@ from analysis.fitting.candidates import Candidate, choose
 from analysis.fitting.collective import MIN_SIZES, fit_rank_law
 from analysis.fitting.gemm import gemm_candidates, refit_candidates
 from analysis.fitting.overheads import fit_overheads
-from analysis.fitting.rows import MIN_ROWS, Rows, require_different, require_positive, stack, too_few
+from analysis.fitting.rows import MIN_ROWS, O, Rows, require_different, require_positive, stack, too_few
 from analysis.fitting.size import between_sizes, fit_size, scaled_pass, share_between
 from analysis.fitting.validate import describe
 from analysis.load import Run
@@ -32,7 +32,6 @@ from tp.plan.ops import AttentionCore, Collective, Elementwise, Gemm, Op
 from tp.schema import to_json
 
 Tell = Callable[[str], None]
-O = TypeVar("O", Gemm, AttentionCore, Elementwise, Collective)  # noqa: E741
 
 # Bands of the interval: rows of a product, bytes of a message or a pass.
 ROW_BANDS: Final = (64.0, 256.0)
@@ -98,7 +97,7 @@ def fit_inputs(
         citations={source: cited for source, cited in (citations or {}).items() if source in known},
     )
     if not (calibration.gemm or calibration.attention or calibration.elementwise or calibration.collectives):
-        raise ConfigError(told[0].removesuffix(LEFT_OUT))
+        raise ConfigError(next(note for note in told if note.endswith(LEFT_OUT)).removesuffix(LEFT_OUT))
     for note in told:
         tell(note)
     return replace(calibration, overheads=fit_overheads(inputs.runs, CalibratedTheory(calibration=calibration)))
@@ -167,14 +166,14 @@ class Fitting:
     def elementwise(self, groups: Sequence[Group]) -> dict[str, SizeCurve]:
         scaled: dict[str, SizeCurve] = {}
         enough: dict[Group, Rows[Elementwise]] = {}
+        expected = prior_elementwise(self.device)
         for group in groups:
-            few = self._rows(group, Elementwise)
-            expected = prior_elementwise(self.device, few.op) if too_few(few, group.name) is not None else None
-            if expected is not None:
-                require_positive(few, group.name)
+            rows = self._rows(group, Elementwise)
+            if expected is not None and too_few(rows, group.name) is not None:
+                require_positive(rows, group.name)
                 # The kernel's share of the memory's rate, on the data sheet's rule.
-                scaled[group.name] = replace(scaled_pass(few, expected), sources=group.sources)
-            elif (rows := self._usable(group, Elementwise)) is not None:
+                scaled[group.name] = replace(scaled_pass(rows, expected), sources=group.sources)
+            elif self._are_usable(rows, group, Elementwise):
                 enough[group] = rows
         return scaled | self._sized(enough)
 
@@ -202,13 +201,16 @@ class Fitting:
 
     def _usable(self, group: Group, kind: type[O], *, least: int = MIN_ROWS) -> Rows[O] | None:
         """The rows of a group; None, and told, when they are too few; ConfigError when they are wrong."""
-        name = f"{kind_name(kind)} {group.name}"
         rows = self._rows(group, kind)
+        return rows if self._are_usable(rows, group, kind, least=least) else None
+
+    def _are_usable(self, rows: Rows[O], group: Group, kind: type[O], *, least: int = MIN_ROWS) -> bool:
+        name = f"{kind_name(kind)} {group.name}"
         if (reason := too_few(rows, name, least=least)) is not None:
             self.tell(f"{reason}{LEFT_OUT}")
-            return None
+            return False
         require_different(rows, name)
-        return rows
+        return True
 
     def _rows(self, group: Group, kind: type[O]) -> Rows[O]:
         members = group.members

@@ -18,7 +18,7 @@ from analysis.verbs.grid_output import evaluate, print_summaries
 from analysis.verbs.output import PLAIN_WIDTH, make_console, writing
 from tp.case import BLOCKS, PHASES, STRATEGIES, Case
 from tp.cost.choose import choose_chunks, make_theories
-from tp.cost.known import known_calibration
+from tp.cost.known import KnownCalibration, known_calibration
 from tp.cost.theory import THEORIES, PartEstimate, Theory
 from tp.errors import ConfigError
 from tp.flags import choice, comma_list, int_ranges, parse_flags
@@ -79,7 +79,8 @@ def predict(args: Sequence[str]) -> None:
         require_suffix(out, flag="--out")
     node = resolve_node(flags.hardware)
     link = node.link(flags.link or None)
-    theory = _theory(flags, node, link)
+    known = known_calibration(flags.calibration, node.device)
+    theory = _theory(flags, node, link, known)
     suite = _suite(flags)
     chosen = defaults("cuda" if node.device.kind == "gpu" else "cpu", native_dtypes())
     block, backend = choice(flags.block, BLOCKS, flag="--block"), _backend(node)
@@ -98,7 +99,8 @@ def predict(args: Sequence[str]) -> None:
     if theory.name == "article":
         for name in suite.model:
             _print_article(console, load_model(name))
-    console.print(f"theory: {theory.name}{_origin(theory, flags, node)}", markup=False)
+    origin = f" (calibration {known.label})" if known is not None and theory.name == "calibrated" else ""
+    console.print(f"theory: {theory.name}{origin}", markup=False)
     rate = "rate unknown" if link.one_way_bytes_per_s is None else f"{format_rate(link.one_way_bytes_per_s)} one way"
     console.print(f"{node.name} over {link.name} ({rate})", markup=False)
     if is_small:
@@ -119,19 +121,13 @@ def _backend(node: Node) -> Backend:
     return "nccl" if node.device.kind == "gpu" else "gloo"
 
 
-def _theory(flags: PredictFlags, node: Node, link: Link) -> Theory:
-    calibration = known_calibration(flags.calibration, node.device)
+def _theory(flags: PredictFlags, node: Node, link: Link, calibration: KnownCalibration | None) -> Theory:
     theories = make_theories(node=node, link=link, calibration=calibration.calibration if calibration else None)
-    known = {theory.name: theory for theory in theories}
-    name = choice(flags.theory, THEORIES, flag="--theory") if flags.theory else list(known)[-1]
-    if name not in known:
+    by_name = {theory.name: theory for theory in theories}
+    name = choice(flags.theory, THEORIES, flag="--theory") if flags.theory else list(by_name)[-1]
+    if name not in by_name:
         raise ConfigError("--theory calibrated: needs measurements; give their --calibration FILE")
-    return known[name]
-
-
-def _origin(theory: Theory, flags: PredictFlags, node: Node) -> str:
-    known = known_calibration(flags.calibration, node.device)
-    return "" if theory.name != "calibrated" or known is None else f" (calibration {known.label})"
+    return by_name[name]
 
 
 def _suite(flags: PredictFlags) -> Suite:

@@ -137,7 +137,7 @@ class CalibratedTheory:
             case AttentionCore():
                 return _priced(find(self.calibration.attention, op, source) or self._expected_core(op), op)
             case Elementwise():
-                return _priced(find(self.calibration.elementwise, op, source) or self._expected_pass(op), op)
+                return _priced(find(self.calibration.elementwise, op, source) or self._expected_pass(), op)
             case Collective():
                 found = find(self.calibration.collectives, op, source, nodes=nodes)
                 if found is not None:
@@ -155,8 +155,8 @@ class CalibratedTheory:
         curve = prior_attention(self.device, op.dtype, backward=backward) if op.causal else prior_decode(self.device)
         return None if curve is None else (curve, 0.0)
 
-    def _expected_pass(self, op: Elementwise) -> tuple[SizeCurve, float] | None:
-        curve = None if self.device is None else prior_elementwise(self.device, op)
+    def _expected_pass(self) -> tuple[SizeCurve, float] | None:
+        curve = None if self.device is None else prior_elementwise(self.device)
         return None if curve is None else (curve, 0.0)
 
     def _other_ranks(self, op: Collective) -> OpEstimate | None:

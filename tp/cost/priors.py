@@ -15,7 +15,6 @@ from tp.cost.curves.size import SizeCurve
 from tp.cost.curves.trust import Fit
 from tp.cost.overheads import Contention
 from tp.hardware import Architecture, Device
-from tp.plan.ops import Elementwise
 from tp.units import MIB, Dtype
 
 Resembles = Literal["ampere", "hopper", "gddr"]
@@ -113,7 +112,7 @@ def prior_decode(device: Device) -> SumAttention | None:
     )
 
 
-def prior_elementwise(device: Device, op: Elementwise) -> SizeCurve | None:
+def prior_elementwise(device: Device) -> SizeCurve | None:
     """A kernel's start and its bytes."""
     if device.memory_bytes_per_s is None or device.kind != "gpu":
         return None

@@ -1,22 +1,16 @@
 """python -m analysis VERB ...: what records and tables mean."""
 
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from importlib import import_module
 from typing import Final
 
-from analysis.verbs.calibrate import calibrate
-from analysis.verbs.predict import predict
-from analysis.verbs.report import report
-from analysis.verbs.score import score
 from tp.errors import ConfigError, TpbenchError
 from tp.flags import choice
 
-VERBS: Final[dict[str, Callable[[Sequence[str]], None]]] = {
-    "report": report,
-    "calibrate": calibrate,
-    "predict": predict,
-    "score": score,
-}
+# Each is the function of its name in analysis/verbs/<name>.py, loaded when asked for: what fits and draws takes
+# seconds to load, which a verb that does neither should not wait for.
+VERBS: Final = ("report", "calibrate", "predict", "score", "split", "plan", "claims")
 
 
 def main(args: Sequence[str]) -> int:
@@ -25,7 +19,8 @@ def main(args: Sequence[str]) -> int:
         print(f"usage: python -m analysis {{{','.join(VERBS)}}} ...  (each has --help)")
         return 0 if args else 2
     try:
-        VERBS[choice(args[0], tuple(VERBS), flag="verb")](args[1:])
+        verb = choice(args[0], VERBS, flag="verb")
+        getattr(import_module(f"analysis.verbs.{verb}"), verb)(args[1:])
     except TpbenchError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2 if isinstance(error, ConfigError) else 1

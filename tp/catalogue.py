@@ -7,7 +7,7 @@ from tp import schema
 from tp.errors import ConfigError
 from tp.flags import choice
 
-Kind = Literal["hardware", "models", "suites", "claims"]
+Kind = Literal["hardware", "networks", "models", "suites", "claims"]
 
 CONFIGS: Final = Path(__file__).resolve().parents[1] / "configs"
 

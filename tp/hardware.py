@@ -20,7 +20,7 @@ ARITHMETIC_TOLERANCE: Final = 0.05
 
 Sparsity = Literal["dense", "2:4"]
 Direction = Literal["one-way", "two-way"]
-LinkKind = Literal["nvlink", "pcie", "host-memory", "ethernet", "infiniband"]
+LinkKind = Literal["nvlink", "infinity-fabric", "pcie", "host-memory", "ethernet", "infiniband"]
 Architecture = Literal["ampere", "ada", "hopper", "blackwell", "blackwell-rtx", "cdna3"]
 
 
@@ -87,8 +87,9 @@ class Device:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+@with_config(STRICT)
 class Link:
-    """What joins the devices of a node, per device."""
+    """What joins the devices of a node, per device; or nodes, per port of a network adapter (NIC)."""
 
     name: Name
     kind: LinkKind
@@ -146,6 +147,10 @@ class Node:
         if len(set(names)) < len(names):
             raise ValueError(f"two links of the same name among {', '.join(names)}; rename one")
 
+    def num_nodes(self, num_ranks: int) -> int:
+        """How many of such nodes so many ranks fill."""
+        return -(-num_ranks // self.num_devices)
+
     def link(self, name: str | None = None) -> Link:
         """The link called `name`, by default the first; ConfigError when there is none of that name."""
         if name is None:
@@ -160,6 +165,14 @@ class Node:
 def load_node(name: str) -> Node:
     """The node `name` of the catalogue, or described by the TOML file of that path."""
     return catalogue.load(name, Node, kind="hardware", flag="--hardware")
+
+
+def load_network(name: str) -> Link:
+    """One port of the network `name` of the catalogue, or described by the TOML file of that path."""
+    network = catalogue.load(name, Link, kind="networks", flag="--network")
+    if network.kind not in ("ethernet", "infiniband") or network.bytes_per_s is None:
+        raise ConfigError(f"--network {name}: is no network with a rate; give ethernet or infiniband and bytes_per_s")
+    return network
 
 
 def find_node(device: str) -> Node | None:

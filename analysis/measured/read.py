@@ -8,6 +8,7 @@ from analysis.load import Run, load_runs
 from analysis.measured.op import Measured, of_run
 from analysis.measured.tables import Select, read_table
 from tp.errors import ConfigError
+from tp.plan.ops import is_stream
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,7 +30,11 @@ def read_inputs(paths: Sequence[Path], *, select: Select, tell: Callable[[str], 
         raise ConfigError(f"--select {next(iter(select))}=...: {records[0]} is a record file; only tables have columns")
     # One rank may have measured the products and two the collectives; the machine must be the same.
     runs = load_runs(records, mixed=True, tell=tell) if records else []
-    rows = [row for run in runs for row in of_run(run)]
+    rows = [row for run in runs for row in of_run(run) if not is_stream(row.op)]
+    for run in runs:
+        moved = sum(is_stream(result.op) for result in run.ops)
+        if moved:
+            tell(f"{run.path}: {moved} ops of bench/memory.py, which are part of no layer; left out")
     for path in tables:
         rows += read_table(path, select=select, tell=tell)
     return Inputs(rows=tuple(rows), runs=tuple(runs))

@@ -7,7 +7,7 @@ import pytest
 
 from tp import catalogue
 from tp.errors import ConfigError
-from tp.hardware import ARITHMETIC_TOLERANCE, Link, Node, load_node
+from tp.hardware import ARITHMETIC_TOLERANCE, Link, Node, load_network, load_node
 from tp.schema import load_json, to_json
 from tp.units import DTYPES
 
@@ -28,10 +28,15 @@ PUBLISHED = {
     "h200-sxm": (989.4, 900, "nvlink4"),
     "b200-sxm": (2250, 1800, "nvlink5"),
     "rtx-pro-6000": (503.8, 126, "pcie5"),
+    "a800-sxm": (312, 400, "nvlink3"),
+    "h100-nvl": (835.5, 126, "pcie5"),
+    "h20": (148, 900, "nvlink4"),
+    "gb200": (2500, 1800, "nvlink5"),
+    "mi300x": (1307.4, 896, "infinity-fabric"),
 }
 
 # Ampere's matrix units multiply nothing narrower than int8; Ada's (capability 8.9) were NVIDIA's next with fp8.
-WITHOUT_FP8 = ("a100-pcie-80gb", "a100-sxm-80gb")
+WITHOUT_FP8 = ("a100-pcie-80gb", "a100-sxm-80gb", "a800-sxm")
 
 # Dense fp8 TFLOP/s, accumulating in fp32.
 FP8 = {
@@ -44,6 +49,10 @@ FP8 = {
     "h200-sxm": 1978.9,
     "b200-sxm": 4500,
     "rtx-pro-6000": 1007.6,
+    "h100-nvl": 1670.5,
+    "h20": 296,
+    "gb200": 5000,
+    "mi300x": 2614.9,
 }
 
 # One direction of x16, after 128b/130b coding.
@@ -51,6 +60,20 @@ PCIE_BYTES_PER_S = {"pcie4": 16 * 16e9 / 8 * 128 / 130, "pcie5": 16 * 32e9 / 8 *
 
 # One direction of one link.
 NVLINK_BYTES_PER_S = {"nvlink3": 25e9, "nvlink4": 25e9, "nvlink5": 50e9}
+INFINITY_FABRIC_BYTES_PER_S = 16 * 32e9 / 8
+
+# Lanes of one port, and Gb/s of one of them.
+NETWORKS = {
+    "roce-100": (4, 25),
+    "roce-200": (4, 50),
+    "roce-400": (4, 100),
+    "roce-800": (8, 100),
+    "infiniband-100": (4, 25),
+    "infiniband-200": (4, 50),
+    "infiniband-400": (4, 100),
+    "infiniband-800": (4, 200),
+}
+NETWORK_KINDS = {"roce": "ethernet", "infiniband": "infiniband"}
 
 
 def edited(tmp_path: Path, old: str, new: str, *, name: str = "h100-sxm") -> str:
@@ -118,6 +141,8 @@ def test_one_way_rates_are_one_way(name: str) -> None:
         if link.kind == "nvlink":
             generation = link.name.removesuffix("-bridge")
             assert rate == pytest.approx(link.num_lanes * NVLINK_BYTES_PER_S[generation], rel=0.01)
+        if link.kind == "infinity-fabric":
+            assert rate == pytest.approx(link.num_lanes * INFINITY_FABRIC_BYTES_PER_S)
 
 
 @pytest.mark.parametrize("name", PUBLISHED)
@@ -145,6 +170,51 @@ def test_fp8_is_twice_as_fast_as_bf16_where_it_is_multiplied_at_all(name: str) -
     assert fp8.flops_per_s == pytest.approx(2 * bf16.flops_per_s, rel=1e-3)
     assert fp8.flops_per_cycle_per_unit == 2 * (bf16.flops_per_cycle_per_unit or 0)
     assert fp8.clock_hz == bf16.clock_hz
+
+
+@pytest.mark.parametrize("name", ["gb200", "gh200", "h100-nvl"])
+def test_doubtful_peaks_say_so(name: str) -> None:
+    """Recalled ones, and those of which pages conflict."""
+    peaks = load_node(name).device.peaks
+    assert peaks
+    assert all(peak.doubt for peak in peaks)
+
+
+def test_where_two_figures_are_about_both_are_told() -> None:
+    figures = {"gb200": "192 GB", "gh200": "144 GB", "h100-nvl": "350 W", "b200-sxm": "192 GB", "h20": "no NVIDIA"}
+    for name, other in figures.items():
+        assert other in load_node(name).device.source, name
+    assert any("148" in (peak.doubt or "") for peak in load_node("gb200").device.peaks)
+
+
+def test_a_mesh_says_what_one_peer_gets() -> None:
+    link = load_node("mi300x").link()
+    assert link.num_lanes == load_node("mi300x").num_devices - 1
+    assert not link.reduces_in_switch
+    assert "one peer" in (link.doubt or "")
+
+
+def test_device_names_tell_the_files_apart() -> None:
+    devices = [load_node(name).device.name for name in NAMES]
+    assert len(devices) == len(set(devices))
+
+
+def test_every_file_is_held_against_published_figures() -> None:
+    assert set(PUBLISHED) == set(NAMES)
+    assert set(FP8) == set(NAMES) - set(WITHOUT_FP8)
+    assert set(NETWORKS) == set(catalogue.names("networks"))
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_a_network_is_what_its_name_says(name: str) -> None:
+    kind, gigabits = name.split("-")
+    network = load_network(name)
+    assert network.name == name
+    assert network.kind == NETWORK_KINDS[kind]
+    assert network.one_way_bytes_per_s == float(gigabits) * 1e9 / 8
+    assert (network.num_lanes, network.lane_bytes_per_s) == (NETWORKS[name][0], NETWORKS[name][1] * 1e9 / 8)
+    assert network.source
+    assert "PCIe" in (network.doubt or "")
 
 
 def test_nvml_names_tell_the_files_apart() -> None:

@@ -164,9 +164,11 @@ class CalibratedTheory:
         link, law, measured = self._gpu_link(), self._law(op), self._measured_ranks(op)
         if link is None:
             return self._by_steps(op, measured) if measured else None
-        # Beyond a node nothing of this holds but the order of magnitude.
-        beyond = self.devices_per_node is not None and op.num_ranks > self.devices_per_node
-        border = NODES_LOG_ERROR_90 if beyond else 0.0
+        nodes = 1 if self.devices_per_node is None else -(-op.num_ranks // self.devices_per_node)
+        if nodes > 1 and self.network is not None:
+            return self._over_nodes(op, nodes)
+        # Beyond a node whose network nobody described nothing of this holds but the order of magnitude.
+        border = NODES_LOG_ERROR_90 if nodes > 1 else 0.0
         if law is not None:
             error = max(border, law.log_error_90(op.num_ranks, link))
             return interval(law.seconds(op.size_bytes, op.num_ranks), error, extrapolated=True)
@@ -184,15 +186,17 @@ class CalibratedTheory:
     def _over_nodes(self, op: Collective, nodes: int) -> OpEstimate | None:
         """Of several nodes by NCCL's constants; of a network that nobody described nothing is known."""
         link = self._gpu_link()
-        if link is None or self.network is None:
+        if link is None or self.network is None or op.num_ranks % nodes:
             return None
         seconds = prior_seconds(op.kind, op.size_bytes, op.num_ranks, link=link, num_nodes=nodes, network=self.network)
         return interval(seconds, prior_log_error_90(link, num_nodes=nodes), extrapolated=True)
 
     def _gpu_link(self) -> Link | None:
-        """The link, if it is one that NCCL's constants are of and its rate is known."""
+        """The link, if NCCL's constants are of it, or expected to be like those of it, and its rate is known."""
         link = self.link
-        known = link is not None and link.one_way_bytes_per_s is not None and link.kind in ("nvlink", "pcie")
+        # Infinity Fabric: RCCL is only expected to be like NCCL, so its interval is that of a border.
+        kinds = ("nvlink", "infinity-fabric", "pcie")
+        known = link is not None and link.one_way_bytes_per_s is not None and link.kind in kinds
         return link if known else None
 
     def _law(self, op: Collective) -> RankLaw | None:

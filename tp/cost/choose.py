@@ -22,12 +22,26 @@ CHUNK_COUNTS: Final = (1, 2, 4, 8)
 MIN_CHUNK_TOKENS: Final = 128
 
 
-def make_theories(*, node: Node, link: Link, calibration: Calibration | None) -> list[Theory]:
-    """The article's and the data sheet's, and where there is a calibration, its own; the best is the last."""
-    theories: list[Theory] = [ArticleTheory(node=node, link=link), DatasheetTheory(node=node, link=link)]
+def make_theories(
+    *, node: Node, link: Link, calibration: Calibration | None, network: Link | None = None
+) -> list[Theory]:
+    """The article's and the data sheet's, and where there is a calibration, its own; the best is the last.
+
+    `network` joins such nodes, a port of it for each device.
+    """
+    theories: list[Theory] = [
+        ArticleTheory(node=node, link=link),
+        DatasheetTheory(node=node, link=link, network=network),
+    ]
     if calibration is not None:
         theories.append(
-            CalibratedTheory(calibration=calibration, device=node.device, link=link, devices_per_node=node.num_devices)
+            CalibratedTheory(
+                calibration=calibration,
+                device=node.device,
+                link=link,
+                devices_per_node=node.num_devices,
+                network=network,
+            )
         )
     return theories
 

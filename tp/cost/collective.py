@@ -21,6 +21,7 @@ Path = Literal["nvlink", "pcie", "network"]
 """What a hop passes over, as the tuner of NCCL tells them apart."""
 PATHS: Final[dict[str, Path]] = {
     "nvlink": "nvlink",
+    "infinity-fabric": "nvlink",
     "pcie": "pcie",
     "host-memory": "pcie",
     "ethernet": "network",
@@ -125,7 +126,7 @@ class RankLaw:
     def log_error_90(self, num_ranks: int, link: Link) -> float:
         """Half-width of its 90 % interval at a rank count that was not measured, of the same link domain."""
         found = self.held_out_log_error_90
-        if PATHS[link.kind] == "nvlink":
+        if link.kind == "nvlink":
             return LAW_LOG_ERROR_90 if found is None else found
         inside = self.num_ranks[0] < num_ranks < self.num_ranks[-1]
         return found if found is not None and inside else max(BORDER_LOG_ERROR_90, found or 0.0)
@@ -229,7 +230,8 @@ def scaled_seconds(
 
 def prior_log_error_90(link: Link, *, num_nodes: int = 1, peer_to_peer: bool | None = None) -> float:
     """Half-width of the 90 % interval of `prior_seconds`; `peer_to_peer` None where nobody looked."""
-    if PATHS[link.kind] == "pcie" and peer_to_peer is None:
+    # Of RCCL over a mesh no published row says how sure it is.
+    if link.kind == "infinity-fabric" or (PATHS[link.kind] == "pcie" and peer_to_peer is None):
         return BORDER_LOG_ERROR_90
     if num_nodes > 1 or PATHS[link.kind] == "network":
         return NODES_LOG_ERROR_90
@@ -238,7 +240,7 @@ def prior_log_error_90(link: Link, *, num_nodes: int = 1, peer_to_peer: bool | N
 
 def scaled_log_error_90(link: Link) -> float:
     """Half-width of the 90 % interval of `scaled_seconds`."""
-    return SCALED_LOG_ERROR_90 if PATHS[link.kind] == "nvlink" else BORDER_LOG_ERROR_90
+    return SCALED_LOG_ERROR_90 if link.kind == "nvlink" else BORDER_LOG_ERROR_90
 
 
 def ring_share(kind: CollectiveKind, num_ranks: ArrayLike) -> Array:

@@ -3,14 +3,14 @@
 A rate that no source states bounds nothing: the op's other bounds stand, and an op with none is left out.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import reduce
 
 from tp.cost.overheads import NONE, Overheads
 from tp.cost.theory import OpEstimate, TheoryName, point
 from tp.hardware import Link, Node
 from tp.numbers import larger, lesser
-from tp.plan.ops import Collective, Elementwise, Op
+from tp.plan.ops import Collective, Elementwise, Op, bus_factor
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -19,20 +19,35 @@ class DatasheetTheory:
 
     node: Node
     link: Link
+    network: Link | None = None
+    """One port, of which each device has one; None: the link is taken to join all ranks."""
     name: TheoryName = "datasheet"
     bounds: bool = True
     overheads: Overheads = NONE
 
-    def price(self, op: Op) -> OpEstimate | None:
+    def price(self, op: Op, *, nodes: int | None = None) -> OpEstimate | None:
+        """Of a collective over `nodes`, by default as few as hold its ranks."""
         if isinstance(op, Collective):
-            rate = self.link.one_way_bytes_per_s
-            return None if rate is None else point(self._least_sent(op) / rate)
+            return self._collective(op, self.node.num_nodes(op.num_ranks) if nodes is None else nodes)
         bounds = []
         peak = self.node.device.dense_peak(op.dtype)
         if peak is not None and not isinstance(op, Elementwise):
             bounds.append(op.flops / peak.flops_per_s)
         if self.node.device.memory_bytes_per_s is not None:
             bounds.append(op.moved_bytes / self.node.device.memory_bytes_per_s)
+        return point(reduce(larger, bounds)) if bounds else None
+
+    def _collective(self, op: Collective, nodes: int) -> OpEstimate | None:
+        """The slower of the link, within a node, and of the ports by which all ranks of a node send together."""
+        link, port = self.link.one_way_bytes_per_s, None if self.network is None else self.network.one_way_bytes_per_s
+        inside = op if self.network is None else replace(op, num_ranks=op.num_ranks // nodes)
+        bounds = [] if link is None or inside.num_ranks == 1 else [self._least_sent(inside) / link]
+        if nodes > 1 and self.network is not None and port is not None:
+            # A switch that adds up (SHARP; Graham et al. 2016) spares an all-reduce over InfiniBand its second turn.
+            once = op.kind == "all_reduce" and self.network.kind == "infiniband"
+            crossing = op.size_bytes * (1.0 if once else bus_factor(op.kind, nodes))
+            # Of sends along a ring of ranks only one leaves a node.
+            bounds.append(crossing / (port * (1 if op.kind == "send_recv" else inside.num_ranks)))
         return point(reduce(larger, bounds)) if bounds else None
 
     def _least_sent(self, op: Collective) -> float:

@@ -1,12 +1,12 @@
-"""Whether a whole model fits a rank's memory: its layers, what stands before and after them, and the optimiser.
+"""Whether a whole model, or a pipeline stage of it, fits a rank's memory: layers, what stands around them, optimiser.
 
-What is left out: pipeline stages, a sharded optimiser (ZeRO), and the gradient of the logits, which cross-entropy
-kernels write in place.
+What is left out: the gradient of the logits, which cross-entropy kernels write in place, and buffers of sends.
+Gradients are kept in the dtype of the weights and summed there.
 """
 
 from collections.abc import Mapping
-from dataclasses import replace
-from typing import Final
+from dataclasses import dataclass, replace
+from typing import Final, Literal, get_args
 
 from tp.case import Case
 from tp.plan.memory import HoldingKind
@@ -20,6 +20,24 @@ RESERVE_BYTES: Final = 2 * GB
 # section 3.1, K = 12); beside fp32 ones momentum and variance alone.
 ADAM_BYTES: Final = {2: 12, 4: 8}
 
+StageTerm = Literal["weights", "gradients", "optimizer", "activations", "logits", "workspace", "kv_cache"]
+STAGE_TERMS: Final[tuple[StageTerm, ...]] = get_args(StageTerm)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stage:
+    """What of a model a rank holds."""
+
+    num_layers: int
+    is_first: bool = True
+    """Whether it holds the embedding."""
+    is_last: bool = True
+    """Whether it holds the last norm and the output layer; tied weights are held by both ends of a pipeline."""
+    in_flight: int = 1
+    """Micro-batches whose activations wait for their backward."""
+    state_shards: int = 1
+    """Ranks that the optimiser's states are cut over (Rajbhandari et al. 2020, section 5.1: ZeRO-1)."""
+
 
 def whole_layer(case: Case) -> Case | None:
     """The layer that the case's block is of; None where the other half cannot be split in the same way."""
@@ -28,19 +46,47 @@ def whole_layer(case: Case) -> Case | None:
 
 
 def model_bytes(case: Case, held: Mapping[HoldingKind, int]) -> int:
-    """What a rank holds of a whole model whose layers are `case` and hold `held` each; over a grid, at each point.
+    """What a rank holds of a whole model whose layers are `case` and hold `held` each; over a grid, at each point."""
+    return sum(stage_bytes(case, held, Stage(num_layers=case.model.num_layers)).values())
+
+
+def stage_bytes(case: Case, held: Mapping[HoldingKind, int], stage: Stage) -> dict[StageTerm, int]:
+    """What a rank holds of a stage whose layers are `case` and hold `held` each; over a grid, at each point.
 
     Every layer's weights, gradients, saved activations and cache, the workspace of one, the embedding and the output
     layer, both cut by the vocabulary, and in training the optimiser.
     """
-    layers = case.model.num_layers
-    kept = held["weights"] + held["gradients"] + held["saved"] + held["kv_cache"]
-    element_bytes, outside = case.workload.element_bytes, _elements_outside(case)
-    found = layers * kept + held["workspace"] + outside * element_bytes + _logit_bytes(case)
-    if case.workload.phase == "train":
-        elements = layers * held["weights"] // element_bytes + outside
-        found = found + outside * element_bytes + elements * ADAM_BYTES[element_bytes]
-    return found
+    layers, element_bytes, trains = stage.num_layers, case.workload.element_bytes, case.workload.phase == "train"
+    outside = elements_outside(case, stage)
+    return {
+        "weights": layers * held["weights"] + outside * element_bytes,
+        "gradients": layers * held["gradients"] + (outside * element_bytes if trains else 0),
+        "optimizer": _state_bytes(case, stage_elements(case, held, stage), stage) if trains else 0,
+        "activations": layers * stage.in_flight * held["saved"],
+        "logits": _logit_bytes(case) if stage.is_last else 0,
+        "workspace": held["workspace"],
+        "kv_cache": layers * held["kv_cache"],
+    }
+
+
+def stage_elements(case: Case, held: Mapping[HoldingKind, int], stage: Stage) -> int:
+    """Weights of a rank of a stage, in numbers rather than bytes; of dtypes that training knows."""
+    return stage.num_layers * held["weights"] // case.workload.element_bytes + elements_outside(case, stage)
+
+
+def elements_outside(case: Case, stage: Stage) -> int:
+    """Weights of a rank that are in no layer: embedding, output layer, learned positions, the last norm."""
+    model = case.model
+    both_tied = stage.is_first and stage.is_last and model.tied_embeddings
+    matrices = 1 if both_tied else stage.is_first + stage.is_last
+    positions = model.max_positions * model.hidden if stage.is_first and model.position == "learned" else 0
+    norm = model.hidden * (2 if model.norm == "layer" else 1) if stage.is_last else 0
+    return local_vocabulary(case) * model.hidden * matrices + positions + norm
+
+
+def local_vocabulary(case: Case) -> int:
+    """Words of one rank, filled up to as many on each."""
+    return -(-case.model.vocab_size // case.tp)
 
 
 def fits(held: int, memory_bytes: float, *, device: DeviceKind) -> bool:
@@ -48,17 +94,9 @@ def fits(held: int, memory_bytes: float, *, device: DeviceKind) -> bool:
     return held + (RESERVE_BYTES if device == "cuda" else 0) <= memory_bytes
 
 
-def _elements_outside(case: Case) -> int:
-    """Weights of a rank that are in no layer: embedding, output layer, learned positions, the last norm."""
-    model = case.model
-    vocabulary = _vocabulary(case) * model.hidden * (1 if model.tied_embeddings else 2)
-    positions = model.max_positions * model.hidden if model.position == "learned" else 0
-    return vocabulary + positions + model.hidden * (2 if model.norm == "layer" else 1)
-
-
-def _vocabulary(case: Case) -> int:
-    """Words of one rank, filled up to as many on each."""
-    return -(-case.model.vocab_size // case.tp)
+def _state_bytes(case: Case, elements: int, stage: Stage) -> int:
+    """The optimiser's, or a rank's share of them, rounded up."""
+    return -(-elements * ADAM_BYTES[case.workload.element_bytes] // stage.state_shards)
 
 
 def _logit_bytes(case: Case) -> int:
@@ -68,6 +106,6 @@ def _logit_bytes(case: Case) -> int:
     """
     w = case.workload
     if w.phase != "train":
-        return w.batch * _vocabulary(case) * FP32_BYTES
+        return w.batch * local_vocabulary(case) * FP32_BYTES
     stream = case.local_tokens * case.model.hidden * w.element_bytes
-    return w.tokens * _vocabulary(case) * FP32_BYTES + 2 * stream
+    return w.tokens * local_vocabulary(case) * FP32_BYTES + 2 * stream

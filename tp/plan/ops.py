@@ -27,7 +27,7 @@ Backend = Literal["nccl", "gloo"]
 Layout = Literal["nt", "nn", "tn"]
 """Storage of the operands as in BLAS: `nt` is y = x W^T, `nn` the input gradient, `tn` the weight gradient."""
 
-ElementwiseKind = Literal[
+PassKind = Literal[
     "norm",
     "norm_backward",
     "rope",
@@ -40,6 +40,10 @@ ElementwiseKind = Literal[
     "gelu_backward",
     "quantize",
 ]
+StreamKind = Literal["copy", "triad", "read", "to_device", "to_host", "both_ways"]
+"""What moves memory and does next to nothing else (bench/harness/cases/streams.py): part of no plan."""
+STREAM_KINDS: Final[tuple[StreamKind, ...]] = get_args(StreamKind)
+ElementwiseKind = PassKind | StreamKind
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -161,6 +165,11 @@ class Collective:
 
 ComputeOp = Gemm | AttentionCore | Elementwise
 Op = ComputeOp | Collective
+
+
+def is_stream(op: Op) -> bool:
+    """Whether an op only moves memory, as no plan has it."""
+    return isinstance(op, Elementwise) and op.kind in STREAM_KINDS
 
 
 def bus_factor(kind: CollectiveKind, num_ranks: int) -> float:

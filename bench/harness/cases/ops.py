@@ -8,6 +8,7 @@ from torch import Tensor
 from torch.nn.functional import linear, rms_norm, scaled_dot_product_attention
 
 from bench.harness.cases.build import TORCH_DTYPES
+from bench.harness.cases.streams import stream_call
 from bench.harness.cases.sweeps import PASSES
 from bench.harness.record.names import IN_PASS, OVERLAPPED
 from bench.harness.timing.task import Task
@@ -17,7 +18,7 @@ from tp.layers.ffn import plain_gelu, swiglu
 from tp.layers.fp8 import fp8_product, quantize
 from tp.layers.rope import rope_table, rotate
 from tp.layers.wire import Timeline
-from tp.plan.ops import AttentionCore, Collective, Direction, Elementwise, Gemm, Op, Part
+from tp.plan.ops import AttentionCore, Collective, Direction, Elementwise, Gemm, Op, Part, PassKind, is_stream
 from tp.units import activation_dtype
 
 Call = Callable[[], object]
@@ -52,8 +53,12 @@ def op_tasks(op: Op, collectives: GroupCollectives, *, name: str) -> list[Task]:
     Layers call ops one after another. Alone, as the first thing after a wait, an op finds cold caches and takes longer,
     on CPUs 0.1 ms; a collective, called back to back, finds its peers on the dot and is faster: over gloo all-reduces
     of 1 MB took 0.8 ms in a loop and 1.2 ms in a layer. A send is also posted before the product and awaited after it.
+    What only moves memory is no part of a layer, and is timed alone.
     """
     device = collectives.mesh.device
+    if is_stream(op):
+        assert isinstance(op, Elementwise)
+        return [compute_task(op, device, name=name)]
     if isinstance(op, Collective):
         call, reset = collective_call(op, collectives)
     else:
@@ -163,13 +168,23 @@ def _attention(op: AttentionCore, random: Callable[..., Tensor]) -> Call:
 
 
 def _elementwise(op: Elementwise, random: Callable[..., Tensor], dtype: torch.dtype, device: torch.device) -> Call:
-    elements = op.read_bytes // dtype.itemsize // PASSES[op.kind][0]
+    match op.kind:
+        case "copy" | "triad" | "read" | "to_device" | "to_host" | "both_ways":
+            return stream_call(op.kind, int(op.moved_bytes), device)
+        case kind:
+            elements = op.read_bytes // dtype.itemsize // PASSES[kind][0]
+            return _pass(kind, elements, random, dtype, device)
+
+
+def _pass(
+    kind: PassKind, elements: int, random: Callable[..., Tensor], dtype: torch.dtype, device: torch.device
+) -> Call:
     width = min(ELEMENTWISE_WIDTH, elements)
     rows = elements // width
     x = random(rows, width)
-    match op.kind:
+    match kind:
         case "swiglu" | "gelu" | "swiglu_backward" | "gelu_backward":
-            return _activation(op.kind, rows, width, random)
+            return _activation(kind, rows, width, random)
         case "norm":
             weight = random(width)
             return lambda: rms_norm(x, (width,), weight, EPSILON)
@@ -191,7 +206,7 @@ def _elementwise(op: Elementwise, random: Callable[..., Tensor], dtype: torch.dt
         case "quantize":
             return lambda: quantize(x)
         case _:
-            assert_never(op.kind)
+            assert_never(kind)
 
 
 def _activation(

@@ -21,9 +21,9 @@ from tp.plan.ops import (
     CollectiveKind,
     Direction,
     Elementwise,
-    ElementwiseKind,
     Gemm,
     Layout,
+    PassKind,
 )
 from tp.units import DTYPE_BYTES, KIB, MIB, Dtype
 
@@ -148,7 +148,7 @@ def elementwise_ops(ranges: Ranges, dtype: Dtype, *, count: int, quantizes: bool
 
 
 # Tensors read and written by each kind, as the plan of a block counts them.
-PASSES: Final[dict[ElementwiseKind, tuple[int, int]]] = {
+PASSES: Final[dict[PassKind, tuple[int, int]]] = {
     "norm": (1, 1),
     "norm_backward": (2, 1),
     "rope": (1, 1),

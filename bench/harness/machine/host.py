@@ -40,6 +40,7 @@ class Host:
             "cpu_frequency_source": self._frequency_source,
             "hypervisor": lambda: "hypervisor" in self._of_first_cpu("flags").split(),
             "numa_nodes": self._numa_nodes,
+            "last_level_caches_bytes": self._last_level_caches_bytes,
             "memory_total_bytes": lambda: self._memory_bytes("MemTotal"),
             "cgroup_cpu_limit": lambda: cgroup.cpu_limit(self.root),
             "cgroup_memory_limit_bytes": lambda: cgroup.memory_limit_bytes(self.root),
@@ -130,6 +131,15 @@ class Host:
         text = (self.root / "sys/devices/system/node/online").read_text().strip()
         ends = [part.partition("-") for part in text.split(",")]
         return [node for first, _, last in ends for node in range(int(first), int(last or first) + 1)]
+
+    def _last_level_caches_bytes(self) -> int:
+        """All of the host's together, each once however many CPUs share it."""
+        cpus = sorted((self.root / "sys/devices/system/cpu").glob("cpu[0-9]*/cache"))
+        caches = [max(cpu.glob("index*"), key=lambda index: int((index / "level").read_text())) for cpu in cpus]
+        if not caches:
+            raise FileNotFoundError(f"{self.root / 'sys/devices/system/cpu'} tells of no cache")
+        sizes = {(each / "shared_cpu_list").read_text(): (each / "size").read_text().strip() for each in caches}
+        return sum(int(size.removesuffix("K")) * 1024 for size in sizes.values())
 
     def _memory_bytes(self, name: str) -> int:
         path = self.root / "proc/meminfo"

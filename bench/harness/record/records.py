@@ -5,7 +5,7 @@ Lines, by `line`:
   planned    before a case's first sample: its plan and its estimates
   telemetry  when what was timed together ends: the machine's state on every rank, from block to block of samples
   case       when a case ends: samples of all ranks, checks, status
-  op         when one op of `bench/gemm.py` or `bench/collectives.py` ends: the op and its samples
+  op         when one op of `bench/gemm.py`, `collectives.py` or `memory.py` ends: the op and its samples
   failed_op  when one could not be timed: why
   drift      at the end: the first case or op once more
   end        how the run ended; a run without it died
@@ -16,7 +16,8 @@ Schema history
   3  telemetry, drift and end; marks of disturbed samples, starts of passes and collectives on a clock that all ranks
      share, contention, traffic on the wire; every line carries its run, its place in it and a checksum.
      Files of version 1 and 2 are read as they are.
-  4  ops timed alone also inside a pass, after a product; cases of the launch probe beside ops.
+  4  ops timed alone also inside a pass, after a product; cases of the launch probe beside ops; ops that only move
+     memory.
 """
 
 from dataclasses import dataclass, field

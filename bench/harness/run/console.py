@@ -11,7 +11,7 @@ from rich.table import Table
 from bench.harness.record.arrivals import of_pass
 from bench.harness.record.parts import PartRow
 from bench.harness.record.records import OpResult
-from tp.plan.ops import AttentionCore, Collective, Elementwise, Gemm, Op, bus_factor
+from tp.plan.ops import STREAM_KINDS, AttentionCore, Collective, Elementwise, Gemm, Op, bus_factor
 from tp.units import (
     format_bytes,
     format_flops,
@@ -100,6 +100,19 @@ def op_table(timed: Sequence[tuple[Op, float]]) -> Table:
             flops = format_flops_rate(op.flops / seconds) if op.flops else NOTHING
             rates = (flops, format_rate(op.moved_bytes / seconds), NOTHING)
         table.add_row(_op_name(op), _op_size(op), format_seconds(seconds), *rates)
+    return table
+
+
+def memory_table(timed: Sequence[tuple[Elementwise, float]], *, world: int) -> Table:
+    """One line a pass that moves memory, by kind and size: its rate on a rank, and on all of them together."""
+    table = Table(box=None, pad_edge=False)
+    for heading in ("pass", "moved by a rank", "median", "a rank", f"all {world} together"):
+        table.add_column(heading, justify="left" if heading == "pass" else "right")
+    for op, seconds in sorted(timed, key=lambda each: (STREAM_KINDS.index(each[0].kind), each[0].moved_bytes)):
+        rate = op.moved_bytes / seconds
+        moved = format_bytes(op.moved_bytes)
+        table.add_row(op.kind, moved, format_seconds(seconds), format_rate(rate), format_rate(world * rate))
+    table.caption, table.caption_justify = "read and written count once each, a transfer once", "left"
     return table
 
 

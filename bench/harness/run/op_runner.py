@@ -1,6 +1,6 @@
 """Timing single ops, with all ranks busy at the same one: what a calibration of the machine is fitted to."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
@@ -8,6 +8,7 @@ import numpy as np
 from rich.console import Console
 
 from bench.harness.cases.ops import op_tasks
+from bench.harness.cases.streams import STREAM_DTYPE, STREAM_TURN, room_bytes, stream_ops, wanted_bytes
 from bench.harness.cases.sweeps import (
     RANGES,
     attention_ops,
@@ -22,7 +23,7 @@ from bench.harness.record.interference import drift_sentence
 from bench.harness.record.names import DELAYED, IN_PASS, OVERLAPPED
 from bench.harness.record.records import FailedOp, OpResult
 from bench.harness.run.cli import RunFlags, RunSettings, resolve_run
-from bench.harness.run.console import arrival_table, make_console, op_table, progress_bar
+from bench.harness.run.console import arrival_table, make_console, memory_table, op_table, progress_bar
 from bench.harness.run.drift import drift_line
 from bench.harness.run.launch_probe import measure_launches
 from bench.harness.run.lines import now
@@ -34,14 +35,15 @@ from bench.harness.timing.method import Method
 from bench.harness.timing.replay import replayed
 from bench.harness.timing.task import Instruments, Task
 from bench.harness.world.faults import attempt
+from tp.cost.theory import OpEstimate, TheoryName
 from tp.errors import ConfigError, MeasurementError
 from tp.flags import choice, parse_flags, positive_float, positive_int
 from tp.layers.collectives import GroupCollectives
 from tp.layers.mesh import split_world
-from tp.plan.ops import Collective, Op
+from tp.plan.ops import Collective, Elementwise, Op, is_stream
 from tp.probe import native_dtypes
 from tp.suite import defaults
-from tp.units import DTYPES, Dtype, activation_dtype
+from tp.units import DTYPES, MIB, Dtype, activation_dtype, format_bytes
 
 # Ops that take turns, so that each finds the caches as another one left them.
 TURN: Final = 8
@@ -61,6 +63,28 @@ class OpFlags(RunFlags):
     """Matrix shapes, each in three layouts; half as many attention cores, a quarter as many elementwise sizes."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MemoryFlags(RunFlags):
+    """How large the tensors become."""
+
+    largest_mib: str = ""
+    """MiB of the largest tensor of a rank (default: over all ranks 4 times the last-level caches; on GPUs 1024)."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Bench:
+    """What an entry point measures."""
+
+    title: str
+    sweeps: Callable[[Session], Sequence[tuple[int, list[Op]]]]
+    """The ops by the degree of their groups, once the ranks have met; on all of them the same."""
+    turn: int = TURN
+    """Ops that take turns."""
+    launches: Dtype | None = None
+    """In which the host's launches are timed, too."""
+    calibrates: bool = True
+
+
 def measure_compute() -> None:
     """`bench/gemm.py`: matrix products, attention cores and elementwise passes."""
     flags = parse_flags(OpFlags, prog="bench/gemm.py", description="Measure the compute ops that a calibration needs.")
@@ -77,7 +101,7 @@ def measure_compute() -> None:
         *attention_ops(ranges, activations, count=max(shapes // 2, 8)),
         *elementwise_ops(ranges, activations, count=max(shapes // 4, 8), quantizes=dtype == "fp8"),
     ]
-    _run([(1, ops)], run, seconds=flags.seconds, title="compute", launches=dtype)
+    _run(Bench(title="compute", sweeps=lambda opened: [(1, ops)], launches=dtype), run, seconds=flags.seconds)
 
 
 def measure_collectives() -> None:
@@ -92,7 +116,41 @@ def measure_collectives() -> None:
         raise ConfigError("bench/collectives.py: one rank says nothing to itself; use torchrun --nproc-per-node 2")
     degrees = [n for n in range(2, world + 1) if world % n == 0]
     sweeps = [(n, list[Op](collective_ops(RANGES[run.device], dtype, num_ranks=n, backend=backend))) for n in degrees]
-    _run(sweeps, run, seconds=flags.seconds, title="collectives")
+    _run(Bench(title="collectives", sweeps=lambda opened: sweeps), run, seconds=flags.seconds)
+
+
+def measure_memory() -> None:
+    """`bench/memory.py`: passes that only move memory, and on GPUs transfers to and from the host."""
+    flags = parse_flags(
+        MemoryFlags, prog="bench/memory.py", description="Measure copy, triad and read, on GPUs transfers to the host."
+    )
+    run = resolve_run(flags, name="memory")
+    if flags.dtype not in ("", STREAM_DTYPE):
+        raise ConfigError(f"--dtype {flags.dtype}: bytes are moved alike in every dtype; leave it out")
+    asked = positive_int(flags.largest_mib, flag="--largest-mib") * MIB if flags.largest_mib else None
+    # What is larger than the caches needs no flush, and a flush's own lines would be written back meanwhile.
+    run = replace(run, method=replace(run.method, cold=False))
+    bench = Bench(
+        title="memory", sweeps=lambda opened: [(1, _streams(asked, run, opened))], turn=STREAM_TURN, calibrates=False
+    )
+    _run(bench, run, seconds=flags.seconds)
+
+
+def _streams(asked: int | None, run: RunSettings, opened: Session) -> list[Op]:
+    """The ops over tensors that every rank can hold; ConfigError where it was asked for larger ones."""
+    local = run.launch.local_world
+    wanted = asked or wanted_bytes(run.device, local_ranks=local)
+    everyone = opened.ranks.gather_objects((wanted, room_bytes(opened.device, local_ranks=local)))
+    most, room = max(wanted for wanted, _ in everyone), min(room for _, room in everyone)
+    if asked and room < asked:
+        raise ConfigError(f"--largest-mib {asked // MIB}: not all ranks can hold that; use at most {room // MIB}")
+    if room < most:
+        opened.console.print(
+            f"note: tensors of at most {format_bytes(room)}, as memory is free; {format_bytes(most)} would be as large "
+            f"as caches ask for",
+            markup=False,
+        )
+    return list(stream_ops(run.device, largest=min(most, room)))
 
 
 def _dtype(flags: RunFlags, run: RunSettings) -> Dtype:
@@ -101,15 +159,8 @@ def _dtype(flags: RunFlags, run: RunSettings) -> Dtype:
     return defaults(run.device, native_dtypes()).dtype
 
 
-def _run(
-    sweeps: Sequence[tuple[int, list[Op]]],
-    run: RunSettings,
-    *,
-    seconds: str,
-    title: str,
-    launches: Dtype | None = None,
-) -> None:
-    """Measure the ops of every degree in turn, each recorded as soon as its turn is over, and the host's `launches`."""
+def _run(bench: Bench, run: RunSettings, *, seconds: str) -> None:
+    """Measure the ops of every degree in turn, each recorded as soon as its turn is over, and the host's launches."""
     budget_s = positive_float(seconds or "45", flag="--seconds")
     leads = run.launch.leads
     console = make_console(leads=leads)
@@ -117,36 +168,37 @@ def _run(
     probed = frozenset(finished_cases(run.out, world=run.launch.world)) if run.resume and leads else frozenset()
     with session(run, console) as opened:
         finished, probed = opened.ranks.gather_objects((finished, probed))[0]
-        todo = [(size, [op for op in ops if op not in finished]) for size, ops in sweeps]
+        todo = [(size, [op for op in ops if op not in finished]) for size, ops in bench.sweeps(opened)]
         num_ops = sum(len(ops) for _, ops in todo)
         console.print(f"{num_ops} ops, {len(finished)} of them finished before; records: {run.out}", markup=False)
         results: list[OpResult | FailedOp] = []
         with progress_bar(console) as bar:
-            task = bar.add_task(f"measuring {title}", total=num_ops)
+            task = bar.add_task(f"measuring {bench.title}", total=num_ops)
             for size, ops in todo:
                 mesh = split_world(size, device=opened.device, timeout_s=run.timeout_s)
-                for turn in _turns(ops):
+                for turn in _turns(ops, bench.turn):
                     share_s = budget_s * len(turn) / num_ops
                     for result in _measure_turn(turn, GroupCollectives(mesh), share_s, session=opened, run=run):
                         opened.writer.append(result)
                         results.append(result)
                         bar.advance(task)
-        if launches is not None:
-            measure_launches(launches, run, opened, seconds=budget_s, finished=probed)
+        if bench.launches is not None:
+            measure_launches(bench.launches, run, opened, seconds=budget_s, finished=probed)
         timed = [result for result in results if isinstance(result, OpResult)]
-        _repeat_first(timed, run, opened, seconds=budget_s * DRIFT_SHARE)
+        _repeat_first(timed[: bench.turn], run, opened, seconds=budget_s * DRIFT_SHARE)
     _show(console, timed)
     if opened.header.oversubscribed is not None:
         console.print(f"times are not comparable: {opened.header.oversubscribed}")
-    console.print(f"records: {run.out}; calibrate: python -m analysis calibrate {run.out} ... --out FILE", markup=False)
+    hint = f"; calibrate: python -m analysis calibrate {run.out} ... --out FILE" if bench.calibrates else ""
+    console.print(f"records: {run.out}{hint}", markup=False)
     failed = [result for result in results if isinstance(result, FailedOp)]
     if failed:
         raise MeasurementError(f"{_name(failed[0].op)}: {failed[0].reason} ({len(failed)} failed); see {run.out}")
 
 
-def _turns(ops: Sequence[Op]) -> Iterator[Sequence[Op]]:
+def _turns(ops: Sequence[Op], most: int) -> Iterator[Sequence[Op]]:
     """Ops far apart in the list share a turn, so that large and small ones alternate."""
-    num_turns = -(-len(ops) // TURN)
+    num_turns = -(-len(ops) // most)
     for first in range(num_turns):
         yield ops[first::num_turns]
 
@@ -155,9 +207,7 @@ def _measure_turn(
     ops: Sequence[Op], collectives: GroupCollectives, seconds: float, *, session: Session, run: RunSettings
 ) -> Sequence[OpResult | FailedOp]:
     """Time the ops in turns; one that cannot run here fails its turn, and the run goes on."""
-    priced = [
-        {theory.name: price for theory in run.theories() if (price := theory.price(op)) is not None} for op in ops
-    ]
+    priced = [_prices(op, run) for op in ops]
     instruments = session.instruments
     instruments.guard.at(_name(ops[0]), "timing")
     measured = attempt(instruments.ranks, "timing", lambda: _measure(ops, collectives, seconds, instruments, run))
@@ -177,6 +227,12 @@ def _measure_turn(
         )
         for number, (op, estimates) in enumerate(zip(ops, priced, strict=True))
     ]
+
+
+def _prices(op: Op, run: RunSettings) -> dict[TheoryName, OpEstimate]:
+    """What the theories say of it; of what is part of no plan, nothing."""
+    theories = [] if is_stream(op) else run.theories()
+    return {theory.name: price for theory in theories if (price := theory.price(op)) is not None}
 
 
 def _measure(
@@ -202,16 +258,16 @@ def _repeat_first(results: Sequence[OpResult], run: RunSettings, session: Sessio
     """Time the first turn once more, so that the record tells how far the machine drifted meanwhile."""
     if not results:
         return
-    turn, instruments = results[:TURN], session.instruments
-    ops = [result.op for result in turn]
+    instruments = session.instruments
+    ops = [result.op for result in results]
     instruments.guard.at(_name(ops[0]), "timing once more")
     size = ops[0].num_ranks if isinstance(ops[0], Collective) else 1
     collectives = GroupCollectives(split_world(size, device=session.device, timeout_s=run.timeout_s))
     again = attempt(instruments.ranks, "timing", lambda: _measure(ops, collectives, seconds, instruments, run))
     if isinstance(again, str):
         return
-    after = replace(again.samples["0"], task=turn[0].samples.task)
-    drift = drift_line(_name(ops[0]), turn[0].samples, after)
+    after = replace(again.samples["0"], task=results[0].samples.task)
+    drift = drift_line(_name(ops[0]), results[0].samples, after)
     session.writer.append(drift)
     session.console.print(drift_sentence(drift), markup=False)
 
@@ -222,13 +278,20 @@ def _size(op: Op) -> float:
 
 def _name(op: Op) -> str:
     """The op in a message."""
+    if isinstance(op, Elementwise) and is_stream(op):
+        return f"{op.kind} of {format_bytes(op.moved_bytes)}"
     return f"{op.part} {op.op}"
 
 
 def _show(console: Console, results: Sequence[OpResult]) -> None:
     results = sorted(results, key=lambda result: (result.op.op, result.op.part, _size(result.op)))
     medians = [float(np.median(np.array(result.samples.times_s).max(axis=1))) for result in results]
-    console.print(op_table([(result.op, median) for result, median in zip(results, medians, strict=True)]))
+    timed = list(zip([result.op for result in results], medians, strict=True))
+    moved = [(op, median) for op, median in timed if isinstance(op, Elementwise) and is_stream(op)]
+    if moved:
+        console.print(memory_table(moved, world=len(results[0].samples.times_s[0])))
+        return
+    console.print(op_table(timed))
     sent = [result for result in results if isinstance(result.op, Collective)]
     if sent:
         console.print(arrival_table(sent, world=len(sent[0].samples.times_s[0])))

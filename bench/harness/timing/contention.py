@@ -46,6 +46,21 @@ def beside(
     return _OnStream(once, times, device) if device.type == "cuda" else _InThread(once, times)
 
 
+def together(first: Callable[[], object], second: Callable[[], object], *, device: torch.device) -> Callable[[], None]:
+    """Both at once on a CUDA device, `second` on a stream of its own; the current stream goes on when both are over."""
+    stream = torch.cuda.Stream(device)
+
+    def both() -> None:
+        current = torch.cuda.current_stream(device)
+        stream.wait_stream(current)
+        with torch.cuda.stream(stream):
+            second()
+        first()
+        current.wait_stream(stream)
+
+    return both
+
+
 class _InThread:
     def __init__(self, once: Callable[[int], None], times: int) -> None:
         self._once, self._times = once, times

@@ -1,0 +1,1 @@
+"""How far to split a layer: efficiency over the degree, the link that a degree needs, the degree that balances."""

@@ -55,6 +55,8 @@ class Claim:
     """The claim's own."""
     right: Correction | None = None
     """None: the claim's own inputs are right."""
+    note: str | None = None
+    """What to know of the arithmetic, where nothing is to be corrected."""
     measured: str | None = None
     """Which measurement is its counterpart (analysis/trial/findings.py)."""
     hardware: str | None = None

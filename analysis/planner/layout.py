@@ -113,6 +113,8 @@ class Layout:
     status: Status
     reason: str = ""
     """Empty of the first."""
+    is_certain: bool = True
+    """Whether its interval is apart from the first's; where not, the order of both is not certain."""
     choice: Choice | None = None
     memory: Memory | None = None
     timing: Timing | None = None

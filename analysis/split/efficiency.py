@@ -91,6 +91,6 @@ def crossing(target: float, degrees: Sequence[int], values: Sequence[float]) -> 
     return float(before * (after / before) ** share)
 
 
-def degree_text(degree: float, last: int) -> str:
+def degree_text(degree: float, last: int, *, beyond: str = "beyond ") -> str:
     """A crossing for people."""
-    return f"beyond {last}" if isinf(degree) else f"{degree:.1f}"
+    return f"{beyond}{last}" if isinf(degree) else f"{degree:.1f}"

@@ -1,4 +1,4 @@
-"""The link that a degree needs: the one-way rate at which efficiency comes to a target, all else as the theory has it."""
+"""The link that a degree needs: the one-way rate at which efficiency comes to a target."""
 
 from dataclasses import dataclass
 from math import exp, inf, log, nan

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from math import isnan, nan
+from typing import Final
 
 from analysis.split.efficiency import UNKNOWN, Ranged, Reach, efficiency, ranged, reach
 from analysis.split.need import Need, Rated, needed_rate, no_need
@@ -17,7 +18,8 @@ from tp.plan.build import build_plan
 from tp.plan.ops import Backend, Plan
 from tp.plan.shards import misfit, token_misfit
 
-OK = "ok"
+OK: Final = "ok"
+ROUNDING: Final = 1e-9
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -124,7 +126,7 @@ def _misfit(case: Case, node: Node | None) -> str | None:
 def _unpriced(estimate: Estimate, tp: int) -> str | None:
     """Which whole the theory leaves without a price; a bound without communication is no curve."""
     for name in ("compute", "communication", "total"):
-        if (name != "communication" or tp > 1) and estimate.part(name).seconds is None:  # type: ignore[arg-type]
+        if (name != "communication" or tp > 1) and estimate.part(name).seconds is None:
             return f"the {estimate.theory} theory leaves {name} without a price"
     return None
 
@@ -133,7 +135,7 @@ def _priced(question: Question, plan: Plan, estimate: Estimate, undivided: Range
     tp, total = plan.case.tp, ranged(estimate.part("total"))
     compute, sending = ranged(estimate.part("compute")).value, ranged(estimate.part("communication")).value
     is_one = tp == 1 or not plan.sent_bytes
-    hidden = nan if is_one else min(1.0, max(0.0, (compute + sending - total.value) / sending))
+    hidden = nan if is_one else _hidden_share(compute, sending, total.value)
     rated = Rated(plan=plan, theory=question.theory, undivided_s=undivided.value)
     return Degree(
         tp=tp,
@@ -154,3 +156,9 @@ def _priced(question: Question, plan: Plan, estimate: Estimate, undivided: Range
         if question.needs
         else (),
     )
+
+
+def _hidden_share(compute: float, sending: float, total: float) -> float:
+    """Of the communication, what the pass is shorter by than both one after the other; rounding hides nothing."""
+    share = min(1.0, max(0.0, (compute + sending - total) / sending))
+    return 0.0 if share < ROUNDING else share

@@ -12,7 +12,7 @@ from analysis.split.efficiency import Reach
 from analysis.split.scaling import Question, scale
 from tp import catalogue
 from tp.case import Strategy, Workload
-from tp.cost.article import article_degrees
+from tp.cost.article import article_pairs
 from tp.cost.choose import make_theories
 from tp.cost.known import KnownCalibration, known_calibration
 from tp.hardware import Link, Node, load_node
@@ -81,7 +81,7 @@ def _row(model: ModelShape, workload: Workload, targets: Sequence[float], node: 
     balance = None
     if peak is not None and rate is not None:
         balance = balance_degree(model, flops_per_s=peak.flops_per_s, bytes_per_s=rate)
-    pairs = {(pair.hardware, pair.link): pair.largest_degree for pair in article_degrees().pairs}
+    pairs = {(pair.hardware, pair.link): pair.largest_degree for pair in article_pairs()}
     return Row(
         node=node,
         link=link,

@@ -12,8 +12,9 @@ from rich.table import Table
 
 from analysis.forecast.grid import column_names, grid_columns, make_grid
 from analysis.forecast.grid_file import require_suffix
-from analysis.forecast.predict import Prediction, article_ratio, article_table, prediction_table
+from analysis.forecast.predict import Prediction, prediction_table
 from analysis.forecast.predict import predict as predict_cases
+from analysis.verbs.degree_table import print_article
 from analysis.verbs.grid_output import evaluate, print_summaries
 from analysis.verbs.output import PLAIN_WIDTH, make_console, writing
 from tp.case import BLOCKS, PHASES, STRATEGIES, Case
@@ -23,11 +24,11 @@ from tp.cost.theory import THEORIES, PartEstimate, Theory
 from tp.errors import ConfigError
 from tp.flags import choice, comma_list, int_ranges, parse_flags
 from tp.hardware import Link, Node
-from tp.model import ModelShape, load_model
+from tp.model import load_model
 from tp.plan.ops import PARTS, Backend
 from tp.probe import native_dtypes, resolve_node
 from tp.suite import Suite, defaults, expand
-from tp.units import DTYPES, format_flops_rate, format_rate, format_seconds, significant
+from tp.units import DTYPES, format_rate, format_seconds
 
 # Cases that are shown one a line; of more a summary.
 LARGEST_SHOWN: Final = 40
@@ -98,7 +99,7 @@ def predict(args: Sequence[str]) -> None:
     console = make_console(plain_width=WITH_PARTS_WIDTH if flags.parts else PLAIN_WIDTH)
     if theory.name == "article":
         for name in suite.model:
-            _print_article(console, load_model(name))
+            print_article(console, load_model(name))
     origin = f" (calibration {known.label})" if known is not None and theory.name == "calibrated" else ""
     console.print(f"theory: {theory.name}{origin}", markup=False)
     rate = "rate unknown" if link.one_way_bytes_per_s is None else f"{format_rate(link.one_way_bytes_per_s)} one way"
@@ -142,35 +143,6 @@ def _suite(flags: PredictFlags) -> Suite:
         context=int_ranges(flags.context, flag="--context") if flags.context else (),
     )
     return replace(suite, dtype=choice(flags.dtype, DTYPES, flag="--dtype")) if flags.dtype else suite
-
-
-def _print_article(console: Console, model: ModelShape) -> None:
-    ratio = article_ratio(model)
-    console.print(
-        f"{model.name} at one head a rank (tp {ratio.tp}): {significant(ratio.multi_head)} FLOP a byte with multi-head "
-        f"attention, as the article has it;\nof use with its {model.num_kv_heads} kv heads: "
-        f"{significant(ratio.grouped)}. The article's A100 then needs {format_rate(ratio.needed_bytes_per_s)} in, and "
-        f"as much out.",
-        markup=False,
-    )
-    table = Table(title="largest useful degree", title_justify="left", box=None, pad_edge=False)
-    for heading in ("", "article: peak", "link, two-way", "printed", "unrounded", "dense peak", "one-way", "corrected"):
-        table.add_column(heading, justify="right" if heading else "left")
-    for degree in article_table(model):
-        table.add_row(
-            degree.pair.label,
-            format_flops_rate(degree.pair.flops_per_s),
-            format_rate(degree.pair.link_two_way_bytes_per_s),
-            f"{degree.rounded:.1f}",
-            f"{degree.unrounded:.2f}",
-            format_flops_rate(degree.dense_flops_per_s),
-            format_rate(degree.one_way_bytes_per_s),
-            f"{degree.corrected:.2f}",
-        )
-    console.print(table)
-    for degree in article_table(model):
-        console.print(f"  {degree.pair.label}: {degree.pair.note}", markup=False)
-    console.print()
 
 
 def _print_predictions(console: Console, predictions: Sequence[Prediction], *, with_parts: bool) -> None:

@@ -141,3 +141,22 @@ def test_a_plain_loop_and_the_harness_take_turns(torchrun):
         "gemm 512 x 2048 x 2048",
     ]
     assert all("harness" in line and "plain loop" in line for line in done.stdout.splitlines())
+
+
+def test_memory_is_measured_on_all_ranks_and_calibrates_nothing(torchrun, tmp_path, capsys):
+    record = tmp_path / "memory.jsonl"
+    done = torchrun(2, "bench/memory.py", "--seconds", "1", "--largest-mib", "2", "--out", str(record))
+    assert done.returncode == 0, done.stderr[-4000:]
+    assert "all 2 together" in done.stdout
+    run = load_run(record)
+    assert {result.op.kind for result in run.ops} == {"copy", "triad", "read"}
+    assert len(run.ops) == 3 * 4
+    for result in run.ops:
+        assert result.in_pass is None and result.estimates == {}
+        assert {len(row) for row in result.samples.times_s} == {run.headers[0].world} == {2}
+        assert 0.5e9 < result.op.moved_bytes / seconds_of(result) < 2e12
+    assert run.drifts[0].key == "copy of 524 kB"
+    assert main(["calibrate", str(record), "--out", str(tmp_path / "c.json")]) == 2
+    told = capsys.readouterr().err
+    assert "12 ops of bench/memory.py, which are part of no layer; left out" in told
+    assert "no op timed alone" in told

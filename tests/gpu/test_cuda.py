@@ -2,6 +2,7 @@
 
 import time
 from dataclasses import replace
+from statistics import median
 from types import SimpleNamespace
 
 import pytest
@@ -9,6 +10,7 @@ import torch
 import torch.distributed as dist
 
 from bench.harness.cases.ops import collective_task, compute_task
+from bench.harness.cases.streams import STREAM, TRANSFERS, room_bytes, stream_call, stream_ops
 from bench.harness.machine.probe import make_probe
 from bench.harness.timing.clock import make_clock
 from bench.harness.timing.contention import beside, repetitions
@@ -21,6 +23,7 @@ from tp.errors import MeasurementError
 from tp.layers.collectives import GroupCollectives
 from tp.layers.mesh import Mesh
 from tp.plan.ops import Collective, Gemm
+from tp.units import GIB, MIB
 
 pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU here")]
 
@@ -132,3 +135,41 @@ def test_the_state_is_read(device):
     assert 10 < reading.values["temperature_c"] < 100
     assert reading.values["sm_clock_mhz"] <= facts.values["sm_clock_max_mhz"]
     assert not set(reading.values) & set(reading.unread)
+
+
+@pytest.mark.parametrize("graph", [False, True], ids=["launched", "replayed"])
+def test_memory_is_faster_than_transfers_and_both_ways_than_one(device, graph):
+    instruments = Instruments(
+        clock=make_clock(device, cold=False),
+        ranks=LoneRank(),
+        probe=make_probe(device),
+        guard=Guard(None, LoneRank(), timeout_s=60, remedy=""),
+    )
+    largest = {op.kind: op for op in stream_ops("cuda", largest=64 * MIB)}
+    tasks = [compute_task(op, device, name=kind) for kind, op in largest.items()]
+    tasks = [replayed(task) for task in tasks] if graph else tasks
+    found = measure(tasks, instruments=instruments, policy=Policy(max_seconds=10)).samples
+    rates = {kind: op.moved_bytes / median(row[0] for row in found[kind].times_s) for kind, op in largest.items()}
+    print({kind: f"{rate / 1e9:.1f} GB/s" for kind, rate in rates.items()})
+    assert set(rates) == set(STREAM)
+    one_way = max(rates["to_device"], rates["to_host"])
+    assert min(rate for kind, rate in rates.items() if kind not in TRANSFERS) > 2 * rates["both_ways"]
+    assert 1.2 * one_way < rates["both_ways"] < 2.2 * one_way
+    # No bus or memory is that fast yet.
+    assert one_way < 0.5e12 and max(rates.values()) < 10e12
+
+
+@pytest.mark.parametrize("kind", ["to_device", "to_host"])
+def test_a_transfer_arrives(device, kind):
+    arrived = stream_call(kind, 4 * MIB, device)()
+    torch.cuda.synchronize(device)
+    assert arrived.numel() * 4 == 4 * MIB
+    assert arrived.is_cuda == (kind == "to_device") and arrived.is_pinned() == (kind == "to_host")
+    assert float(arrived.mean()) == pytest.approx(0.5, rel=0.05)
+
+
+def test_a_gibibyte_fits_where_there_is_room(device):
+    room = room_bytes(device, local_ranks=1)
+    assert 0 < room <= torch.cuda.mem_get_info(device)[0] / 6
+    assert room.bit_count() == 1
+    assert room >= GIB or torch.cuda.mem_get_info(device)[0] < 20 * GIB

@@ -43,6 +43,12 @@ SOUND = {
     "proc/meminfo": "MemTotal:       2000 kB\nMemFree:         100 kB\nMemAvailable:   1500 kB\n",
     "proc/self/cgroup": "0::/job/step\n",
     "sys/devices/system/node/online": "0-1,4\n",
+    **{
+        f"sys/devices/system/cpu/cpu{cpu}/cache/index{index}/{name}": f"{text}\n"
+        for cpu, socket in ((0, "0-1"), (1, "0-1"), (10, "10"))
+        for index, level, size, sharing in ((0, 1, "48K", cpu), (2, 2, "2048K", cpu), (3, 3, "16384K", socket))
+        for name, text in (("level", level), ("size", size), ("shared_cpu_list", sharing))
+    },
     "sys/fs/cgroup/cpu.stat": "usage_usec 1\n",
     "sys/fs/cgroup/job/cpu.max": "150000 100000\n",
     "sys/fs/cgroup/job/cpu.stat": "usage_usec 5\nnr_periods 9\nnr_throttled 4\nthrottled_usec 2500000\n",
@@ -76,6 +82,8 @@ def test_a_virtual_machine_with_limits(write: Write) -> None:
         "cpu_frequency_source": "/proc/cpuinfo, nominal: a virtual machine",
         "hypervisor": True,
         "numa_nodes": [0, 1, 4],
+        # Of two sockets, each once.
+        "last_level_caches_bytes": 2 * 16384 * 1024,
         "memory_total_bytes": 2_048_000,
         # Of the groups above it too.
         "cgroup_cpu_limit": 1.5,
@@ -159,6 +167,7 @@ def test_groups_of_version_1(write: Write) -> None:
         ("proc/cpuinfo", "processor: 0\nFeatures: fp asimd\n", "hypervisor", "states no 'flags'"),
         ("proc/cpuinfo", "processor: 0\nFeatures: fp asimd\n", "cpu_frequency_mhz", "clock of every CPU"),
         ("sys/devices/system/node/online", "\n", "numa_nodes", "invalid literal"),
+        ("sys/devices/system/cpu/cpu10/cache/index3/size", "large\n", "last_level_caches_bytes", "invalid literal"),
     ],
 )
 def test_an_odd_file_is_unread_with_the_reason(write: Write, name: str, text: str, unread: str, why: str) -> None:

@@ -7,17 +7,15 @@ the two take the same time the largest useful one. It counts whole activations, 
 
 from dataclasses import dataclass, replace
 
-from pydantic import with_config
-
-from tp import catalogue
 from tp.case import Case, Workload
+from tp.claim import Claim, load_ledger
 from tp.cost.overheads import NONE, Overheads
 from tp.cost.theory import OpEstimate, TheoryName, point
+from tp.errors import ConfigError
 from tp.hardware import Link, Node
 from tp.model import ModelShape
 from tp.plan.build import build_plan
 from tp.plan.ops import Collective, Gemm, Op
-from tp.schema import STRICT
 from tp.units import Dtype
 
 
@@ -85,15 +83,27 @@ class ArticlePair:
     note: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-@with_config(STRICT)
-class ArticleDegrees:
-    """The article's four largest degrees."""
-
-    source: str
-    pairs: tuple[ArticlePair, ...]
+def article_pairs() -> list[ArticlePair]:
+    """The article's four largest degrees: the claims of its ledger that name a GPU and the link that they are of."""
+    return [_pair(claim) for claim in load_ledger("article").claims if claim.link is not None]
 
 
-def article_degrees() -> ArticleDegrees:
-    """The article's pairs, from configs/claims/article-degrees.toml."""
-    return catalogue.load("article-degrees", ArticleDegrees, kind="claims", flag="--claims")
+def _pair(claim: Claim) -> ArticlePair:
+    def number(name: str) -> float:
+        value = claim.inputs[name]
+        if isinstance(value, str):
+            raise ConfigError(f"{claim.name}: input {name} is the article's own number, not {value!r}")
+        return value
+
+    if claim.hardware is None or claim.link is None or claim.stated is None or claim.right is None:
+        raise ConfigError(f"{claim.name}: a claim with a link is a degree; give hardware, stated and right")
+    return ArticlePair(
+        label=claim.subject,
+        hardware=claim.hardware,
+        link=claim.link,
+        flops_per_s=number("flops_per_s"),
+        link_two_way_bytes_per_s=number("two_way"),
+        threshold_flops_per_byte=number("threshold"),
+        largest_degree=claim.stated,
+        note=claim.right.why,
+    )

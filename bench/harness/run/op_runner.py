@@ -137,19 +137,14 @@ def measure_memory() -> None:
 
 
 def _streams(asked: int | None, run: RunSettings, opened: Session) -> list[Op]:
-    """The ops over tensors that every rank can hold; ConfigError where it was asked for larger ones."""
+    """The ops over tensors as large as was asked for, or as caches make it, where every rank can hold them."""
     local = run.launch.local_world
     wanted = asked or wanted_bytes(run.device, local_ranks=local)
     everyone = opened.ranks.gather_objects((wanted, room_bytes(opened.device, local_ranks=local)))
     most, room = max(wanted for wanted, _ in everyone), min(room for _, room in everyone)
-    if asked and room < asked:
-        raise ConfigError(f"--largest-mib {asked // MIB}: not all ranks can hold that; use at most {room // MIB}")
     if room < most:
-        opened.console.print(
-            f"note: tensors of at most {format_bytes(room)}, as memory is free; {format_bytes(most)} would be as large "
-            f"as caches ask for",
-            markup=False,
-        )
+        told = f"note: tensors of at most {format_bytes(room)}, since no more memory is free; not {format_bytes(most)}"
+        opened.console.print(told, markup=False)
     return list(stream_ops(run.device, largest=min(most, room)))
 
 

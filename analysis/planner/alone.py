@@ -1,0 +1,106 @@
+"""Pipeline parallelism alone against tensor parallelism in a node: the article's "80 stages" and "8 x 10"."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+
+from analysis.planner.degrees import divisors, strategies_of
+from analysis.planner.layout import Choice, Layout, Ranking
+from analysis.planner.memory import Holder, fewest_stages
+from analysis.planner.pipeline import least_micro_batches
+from analysis.planner.request import Request
+from tp.case import TOKEN_STRATEGIES, Recompute, Strategy
+from tp.units import format_bytes
+
+IDLE_PERCENT = 10
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Deep:
+    """The deepest pipeline of a TP degree: all GPUs in one replica."""
+
+    tp: int
+    pp: int
+    strategy: Strategy
+    fewest: dict[Recompute, int | None]
+    """Stages from which on it fits at micro-batch 1; None: however many, it does not."""
+    kept_bytes: int
+    """Activations of the first stage at micro-batch 1, nothing made again and the pipeline full."""
+
+    @property
+    def least_batch(self) -> int:
+        """Sequences for a bubble of no more than `IDLE_PERCENT` of the step, at micro-batch 1."""
+        return least_micro_batches(self.pp, idle_percent=IDLE_PERCENT)
+
+
+def deepest(request: Request) -> tuple[Deep, ...]:
+    """Of TP 1 and of the largest TP that stays in a node, where it is another."""
+    devices = min(request.node.num_devices, request.num_gpus)
+    largest = max(tp for tp in divisors(devices) if request.num_gpus % tp == 0 and strategies_of(request, tp))
+    return tuple(_deep(request, tp) for tp in sorted({1, largest}))
+
+
+def _deep(request: Request, tp: int) -> Deep:
+    strategies = strategies_of(request, tp)
+    strategy = next((each for each in strategies if each in TOKEN_STRATEGIES), strategies[0])
+    pp = max(pp for pp in divisors(request.num_gpus // tp) if pp <= request.model.num_layers)
+    full = replace(request, batch=pp)  # at dp 1 and micro-batch 1 as many micro-batches as stages
+    memory = Holder(request=full).memory((tp, pp, 1), Choice(strategy=strategy, recompute="none", micro_batch=1))
+    fewest = {
+        recompute: fewest_stages(
+            request.model, request.node, tp, strategy=strategy, recompute=recompute, seq=request.seq, dtype=request.dtype
+        )
+        for recompute in request.recomputes
+    }  # fmt: skip
+    return Deep(
+        tp=tp,
+        pp=pp,
+        strategy=strategy,
+        fewest=fewest,
+        kept_bytes=0 if memory is None else memory.terms.get("activations", 0),
+    )
+
+
+def sentences(request: Request, ranking: Ranking) -> Iterator[str]:
+    """What each deepest pipeline needs, of memory and of batch."""
+    for deep in deepest(request):
+        word = "pipeline alone" if deep.tp == 1 else f"TP {deep.tp} in the node"
+        yield f"{word}: {_stages(deep)}; {_here(deep, ranking)}"
+    deeps = deepest(request)
+    batches = ", ".join(f"{each.least_batch} sequences in {each.pp} stages (TP {each.tp})" for each in deeps)
+    yield (
+        f"a bubble of at most {IDLE_PERCENT} % of a step needs M >= {100 // IDLE_PERCENT - 1} (pp - 1) micro-batches, "
+        f"at micro-batch 1 and no replicas {batches}"
+    )
+
+
+def _stages(deep: Deep) -> str:
+    fitting = [f"{least} with {recompute}" for recompute, least in deep.fewest.items() if least is not None]
+    failing = [recompute for recompute, least in deep.fewest.items() if least is None]
+    kept = f"the first stage keeps activations of all layers, {format_bytes(deep.kept_bytes)}, however many stages"
+    parts = [f"fits from so many stages on, by recomputation: {', '.join(fitting)}"] if fitting else []
+    parts += [f"never with {' or '.join(failing)} ({kept})"] if failing else []
+    return ", ".join(parts)
+
+
+def _here(deep: Deep, ranking: Ranking) -> str:
+    layout = next((each for each in ranking.layouts if (each.tp, each.pp) == (deep.tp, deep.pp)), None)
+    if layout is None or layout.memory is None:
+        return f"{deep.pp} stages are not among the layouts"
+    held = f"{layout.name} takes {format_bytes(layout.memory.total)} a GPU"
+    return f"{held}, recompute {layout.choice.recompute}" if layout.choice else held
+
+
+def notable(request: Request, ranking: Ranking, *, most: int = 7) -> tuple[Layout, ...]:
+    """The first, the deepest pipelines, and the best of every TP degree, in the ranking's order."""
+    wanted = [ranking.layouts[0]] if ranking.layouts else []
+    for deep in deepest(request):
+        wanted += [each for each in ranking.layouts if (each.tp, each.pp) == (deep.tp, deep.pp)][:1]
+    for tp in sorted({each.tp for each in ranking.layouts}):
+        wanted += [each for each in ranking.layouts if each.tp == tp and each.memory is not None][:1]
+    return in_order(wanted[:most], ranking)
+
+
+def in_order(wanted: Sequence[Layout], ranking: Ranking) -> tuple[Layout, ...]:
+    """Without doubles, the best first."""
+    names = {each.name for each in wanted}
+    return tuple(each for each in ranking.layouts if each.name in names)

@@ -1,0 +1,118 @@
+"""A ranking as tables for people: layouts with reasons, and of the best what they hold and where their time goes."""
+
+from collections import Counter
+from collections.abc import Sequence
+
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from analysis.planner.alone import in_order, notable
+from analysis.planner.layout import MEMORY_TERMS, TIME_TERMS, Layout, Ranking, Span
+from analysis.planner.request import Request
+from tp.units import format_bytes, format_rate, format_seconds, significant
+
+TRAIN_HEADINGS = ("step", "90 % interval", "tokens/s", "MFU", "bubble", "a GPU")
+SERVE_HEADINGS = ("time", "90 % interval", "new tokens/s", "first token", "per token", "a GPU")
+
+
+def print_ranking(console: Console, request: Request, ranking: Ranking, *, most: int) -> None:
+    """The heading, the best layouts and some that must not be missing, then those that do not fit and why."""
+    counts = Counter(layout.status for layout in ranking.layouts)
+    words = [f"{counts[status]} {text}" for status, text in _STATUS.items() if counts[status]]
+    console.print(f"tp x pp x dp: {', '.join(words)}", markup=False)
+    shown = in_order([*ranking.fitting[:most], *notable(request, ranking)], ranking)
+    fitting = [layout for layout in shown if layout.status == "fits"]
+    if fitting:
+        console.print(_times(request, ranking, fitting))
+        if not all(layout.is_certain for layout in fitting):
+            console.print("~: its interval overlaps the first's, so which is faster is not certain", markup=False)
+        console.print()
+        console.print(_terms(fitting, "time by term", [*TIME_TERMS], _term_seconds))
+        console.print()
+    with_memory = in_order([*fitting, *[x for x in ranking.lost if x.memory][:most]], ranking)
+    if with_memory:
+        console.print(_terms(with_memory, "memory of the fullest stage", [*MEMORY_TERMS], _term_bytes))
+    _print_lost(console, ranking, most=most)
+
+
+_STATUS = {"fits": "fit", "does not fit": "do not fit", "no price": "without a price", "cannot be": "cannot be laid out"}
+
+
+def heading(request: Request) -> list[str]:
+    """The lines that say what was asked."""
+    node, nodes = request.node, request.node.num_nodes(request.num_gpus)
+    where = f"{request.num_gpus} x {node.name}" + (f" on {nodes} nodes" if nodes > 1 else "")
+    if request.phase == "train":
+        sizes = f"a step of {request.batch} sequences of {request.seq} tokens, {request.dtype}, Adam, {request.optimizer}"
+    else:
+        sizes = (
+            f"{request.batch} sequences at once, {request.seq} tokens of prompt and {request.new_tokens} new, "
+            f"{request.dtype}"
+        )
+    links = _joined(request.link.name, request.link.one_way_bytes_per_s)
+    if request.network is not None:
+        links += f", between nodes {_joined(request.network.name, request.network.one_way_bytes_per_s)} a GPU"
+    return [f"{request.model.name} on {where}: {sizes}", links]
+
+
+def _joined(name: str, rate: float | None) -> str:
+    return f"{name} ({'rate unknown' if rate is None else f'{format_rate(rate)} one way'})"
+
+
+def _times(request: Request, ranking: Ranking, layouts: Sequence[Layout]) -> Table:
+    trains = request.phase == "train"
+    table = Table(box=None, pad_edge=False)
+    table.add_column("", justify="right", no_wrap=True)
+    table.add_column("tp x pp x dp", no_wrap=True)
+    table.add_column("strategy, recompute, micro-batch" if trains else "strategy, prompts a pass", no_wrap=True)
+    for name in TRAIN_HEADINGS if trains else SERVE_HEADINGS:
+        table.add_column(name, justify="right", no_wrap=True)
+    table.add_column("why not first", overflow="fold")
+    for layout in layouts:
+        number = ranking.layouts.index(layout) + 1
+        reason = layout.reason if layout.is_certain or not layout.reason else f"~ {layout.reason}"
+        table.add_row(
+            str(number), layout.name, escape(_choice(layout, trains)), *_numbers(layout, trains), escape(reason)
+        )
+    return table
+
+
+def _choice(layout: Layout, trains: bool) -> str:
+    choice, timing = layout.choice, layout.timing
+    assert choice is not None and timing is not None
+    strategy = "-" if layout.tp == 1 else choice.strategy
+    if not trains:
+        return f"{strategy}, {choice.micro_batch}"
+    return f"{strategy}, {choice.recompute}, {choice.micro_batch} (x {timing.num_micro_batches})"
+
+
+def _numbers(layout: Layout, trains: bool) -> list[str]:
+    timing, memory = layout.timing, layout.memory
+    assert timing is not None and memory is not None
+    whole = [format_seconds(timing.whole.seconds), _interval(timing.whole), f"{timing.tokens_per_s:,.0f}"]
+    if trains:
+        bubble = (layout.pp - 1) / timing.num_micro_batches
+        mfu = "-" if timing.mfu is None else f"{100 * timing.mfu:.0f} %"
+        between = [mfu, "-" if layout.pp == 1 else f"{significant(100 * bubble, digits=2)} %"]
+    else:
+        between = [_span(timing.first_token), _span(timing.per_token)]
+    return [*whole, *between, format_bytes(memory.total)]
+
+
+def _span(span: Span | None) -> str:
+    return "-" if span is None else format_seconds(span.seconds)
+
+
+def _interval(span: Span) -> str:
+    if span.low_s == span.high_s:
+        return "-"
+    return f"{format_seconds(span.low_s)} - {format_seconds(span.high_s)}"
+
+
+def _term_seconds(layout: Layout, term: str) -> float | None:
+    return None if layout.timing is None else layout.timing.terms.get(term)  # type: ignore[call-overload,no-any-return]
+
+
+def _term_bytes(layout: Layout, term: str) -> float | None:
+    return None if layout.memory is None else layout.memory.terms.get(term)  # type: ignore[call-overload,no-any-return]

@@ -1,0 +1,134 @@
+"""What vendors claim of a machine: every peak and rate of its description, which holds qualifiers and source.
+
+And claims planted beside them that are known to be false: a trial that does not refute those tells nothing.
+"""
+
+from collections.abc import Iterator
+
+from tp.claim import Claim, Correction, Ledger, Qualifier, Unit
+from tp.hardware import Link, Node, Peak
+
+# A claim ten times too high, which no efficiency excuses.
+PLANTED_FACTOR = 10.0
+
+
+def vendor_ledger(node: Node) -> Ledger:
+    """The vendor's claims of a machine: peaks, memory, links."""
+    return Ledger(origin="vendor", source=node.device.source, claims=tuple(_claims(node)))
+
+
+def network_ledger(network: Link) -> Ledger:
+    """The claim of one port of a network."""
+    return Ledger(origin="vendor", source=network.source, claims=(_link_claim(network, network.name, port=True),))
+
+
+def planted_ledger(node: Node) -> Ledger:
+    """The machine's dense peaks and memory rate times `PLANTED_FACTOR`."""
+    claims = [
+        _planted(f"{node.name} {peak.dtype} dense", peak.flops_per_s, "FLOP/s", f"flops_per_s {peak.dtype}", node)
+        for peak in node.device.peaks
+        if peak.sparsity == "dense"
+    ]
+    if node.device.memory_bytes_per_s is not None:
+        rate = node.device.memory_bytes_per_s
+        claims.append(_planted(f"{node.name} memory", rate, "B/s", "memory_bytes_per_s", node))
+    return Ledger(origin="planted", source="this project", claims=tuple(claims))
+
+
+def _claims(node: Node) -> Iterator[Claim]:
+    for peak in node.device.peaks:
+        yield _peak_claim(peak, node)
+    if node.device.memory_bytes_per_s is not None:
+        yield Claim(
+            name=f"{node.name} memory",
+            subject=node.device.name,
+            statement="Memory bandwidth",
+            printed="",
+            stated=node.device.memory_bytes_per_s,
+            unit="B/s",
+            formula="rate",
+            inputs={"rate": node.device.memory_bytes_per_s},
+            measured="memory_bytes_per_s",
+            hardware=node.name,
+            qualifiers=("per device", "peak"),
+        )
+    for link in node.links:
+        if link.bytes_per_s is not None:
+            yield _link_claim(link, f"{node.name} {link.name}", node=node)
+
+
+def _peak_claim(peak: Peak, node: Node) -> Claim:
+    is_dense = peak.sparsity == "dense"
+    has_arithmetic = peak.flops_per_cycle_per_unit is not None and peak.clock_hz is not None
+    inputs: dict[str, float | str] = {"rate": peak.flops_per_s}
+    if peak.flops_per_cycle_per_unit is not None and peak.clock_hz is not None:
+        inputs = {
+            "units": float(node.device.num_units),
+            "clock": peak.clock_hz,
+            "flops_per_cycle": peak.flops_per_cycle_per_unit,
+        }
+    return Claim(
+        name=f"{node.name} {peak.dtype} {peak.sparsity}",
+        subject=node.device.name,
+        statement=f"Peak of matrix products in {peak.dtype}, {peak.sparsity}",
+        printed="",
+        stated=peak.flops_per_s,
+        unit="FLOP/s",
+        formula="units * clock * flops_per_cycle" if has_arithmetic else "rate",
+        inputs=inputs,
+        measured=f"flops_per_s {peak.dtype}" if is_dense else None,
+        hardware=node.name,
+        qualifiers=(peak.sparsity, "per device", "peak"),
+        doubt=peak.doubt,
+        untestable=None if is_dense else "nothing here multiplies 2:4 sparse operands",
+    )
+
+
+def _link_claim(link: Link, name: str, *, node: Node | None = None, port: bool = False) -> Claim:
+    assert link.bytes_per_s is not None, "a link without a rate claims nothing"
+    inputs: dict[str, float | str] = {"rate": link.bytes_per_s}
+    formula = "rate"
+    if link.num_lanes is not None and link.lane_bytes_per_s is not None:
+        inputs = {"lanes": float(link.num_lanes), "lane": link.lane_bytes_per_s}
+        formula = "2 * lanes * lane" if link.direction == "two-way" else "lanes * lane"
+    per: Qualifier = "per port" if port else "per device"
+    return Claim(
+        name=name,
+        subject=name if node is None else node.device.name,
+        statement=f"Line rate of {link.name}, {link.direction}, {per}",
+        printed="",
+        stated=link.bytes_per_s,
+        unit="B/s",
+        formula=formula,
+        inputs=inputs,
+        measured=_link_measurement(link, node),
+        hardware=None if node is None else node.name,
+        qualifiers=(link.direction, per, "peak"),
+        doubt=link.doubt,
+    )
+
+
+def _link_measurement(link: Link, node: Node | None) -> str | None:
+    """PCIe is tested by copies from and to the host; other links by collectives, if ranks meet over them."""
+    if node is None or node.device.kind != "gpu":
+        return None
+    if link.kind == "pcie":
+        return "host_bytes_per_s"
+    return f"link_bytes_per_s {link.kind}" if link.name == node.link().name else None
+
+
+def _planted(name: str, rate: float, unit: Unit, measured: str, node: Node) -> Claim:
+    return Claim(
+        name=f"planted: {name}",
+        subject=node.device.name,
+        statement=f"{PLANTED_FACTOR:g} times the data sheet's rate",
+        printed="",
+        stated=PLANTED_FACTOR * rate,
+        unit=unit,
+        formula="rate",
+        inputs={"rate": PLANTED_FACTOR * rate},
+        right=Correction(why="false on purpose, to see whether the trial refutes it", inputs={"rate": rate}),
+        measured=measured,
+        hardware=node.name,
+        qualifiers=("peak",),
+    )

@@ -1,0 +1,177 @@
+"""A claim's verdict: by measurement where there is one, else by its arithmetic with the right inputs.
+
+- holds: the claim stands as it is
+- holds with other inputs: what it concludes is so, but not from what it was concluded from
+- refuted: with the right inputs, or as measured, it is not so
+- not testable here: nothing here computes or measures it
+
+A peak is held to be reachable: it holds when the best that was measured reaches `REACH` of it and does not beat it by
+more than the tolerance. Sparse rates passed for dense and two-way rates for one-way ones are twice too high, and even a
+machine at its best then stays under half.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Final, Literal, get_args
+
+from analysis.load import Run
+from analysis.trial.finding import Finding
+from analysis.trial.formula import evaluate
+from analysis.trial.layers import LAYER_FINDINGS
+from analysis.trial.rates import rate
+from tp.claim import Claim, Ledger, Origin
+from tp.errors import ConfigError
+from tp.units import format_signed_percent
+
+Verdict = Literal["holds", "holds with other inputs", "refuted", "not testable here"]
+VERDICTS: Final[tuple[Verdict, ...]] = get_args(Verdict)
+
+# Published tables reach 0.74 (NVLink, all-gather) to 0.96 (products) of dense, one-way peaks (aiconfigurator's tables
+# of A100 to B200), our H100 at its power limit 0.75 in bf16.
+REACH: Final = 0.6
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ruling:
+    """A claim and what became of it."""
+
+    claim: Claim
+    origin: Origin
+    source: str
+    own: float | None
+    """From its own inputs."""
+    right: float | None
+    """From the right ones; the same where its own are right."""
+    finding: Finding | None
+    verdict: Verdict
+    reason: str
+
+    @property
+    def is_measured(self) -> bool:
+        """Whether a measurement decided."""
+        return self.finding is not None
+
+
+def judge(ledger: Ledger, runs: Sequence[Run]) -> list[Ruling]:
+    """The ruling on every claim of a ledger; ConfigError for a formula or a reference that means nothing."""
+    return [_ruling(claim, ledger, runs) for claim in ledger.claims]
+
+
+def control_failures(rulings: Sequence[Ruling]) -> list[Ruling]:
+    """Planted claims that were measured and not refuted: then the trial refutes nothing."""
+    return [r for r in rulings if r.origin == "planted" and r.is_measured and r.verdict != "refuted"]
+
+
+def measured_of(claim: Claim, runs: Sequence[Run]) -> Finding | None:
+    """The measured counterpart of a claim among the records of its hardware, in its direction."""
+    if claim.measured is None:
+        return None
+    mine = [run for run in runs if claim.hardware in (None, run.headers[0].hardware.name)]
+    if claim.measured in LAYER_FINDINGS:
+        return LAYER_FINDINGS[claim.measured](mine)
+    found = rate(claim.measured, mine)
+    if found is None or "two-way" not in claim.qualifiers:
+        return found
+    return Finding(value=2 * found.value, low=2 * found.low, high=2 * found.high, text=f"twice one way, {found.text}")
+
+
+def _ruling(claim: Claim, ledger: Ledger, runs: Sequence[Run]) -> Ruling:
+    own = right = None
+    if claim.formula is not None:
+        own = evaluate(claim.formula, claim.inputs, where=claim.name)
+        right = own
+    if claim.formula is not None and claim.right is not None:
+        inputs = claim.inputs | claim.right.inputs
+        right = evaluate(claim.right.formula or claim.formula, inputs, where=f"{claim.name}, right")
+    finding = None if claim.untestable else measured_of(claim, runs)
+    if finding is not None:
+        verdict, reason = _by_measurement(claim, finding)
+    elif claim.untestable is not None or own is None or right is None:
+        verdict, reason = "not testable here", claim.untestable or "nothing computes it"
+    elif ledger.origin == "article":
+        verdict, reason = _by_arithmetic(claim, own, right)
+    else:
+        verdict, reason = "not testable here", "; ".join(_unmeasured(claim, own))
+    return Ruling(
+        claim=claim,
+        origin=ledger.origin,
+        source=ledger.source,
+        own=own,
+        right=right,
+        finding=finding,
+        verdict=verdict,
+        reason=reason,
+    )
+
+
+def _by_measurement(claim: Claim, finding: Finding) -> tuple[Verdict, str]:
+    assert claim.stated is not None, "a claim with a measured counterpart has a formula"
+    if "peak" in claim.qualifiers:
+        return _peak_verdict(claim, claim.stated, finding)
+    # Refuted only if the whole interval is on the other side.
+    ends = (finding.low, finding.value, finding.high)
+    verdict: Verdict = "holds" if any(_satisfies(claim, end) for end in ends) else "refuted"
+    return verdict, f"measured: {finding.text}"
+
+
+def _peak_verdict(claim: Claim, stated: float, finding: Finding) -> tuple[Verdict, str]:
+    share = f"measured {100 * finding.value / stated:.0f} % of it ({finding.text})"
+    if finding.low > stated * (1 + claim.tolerance):
+        more = f"; {claim.doubt}" if claim.doubt else ""
+        return "refuted", f"beaten: {share}{more}"
+    if finding.high < stated * REACH:
+        return "refuted", f"out of reach: {share}; a peak counts as reachable from {100 * REACH:.0f} % on"
+    return "holds", share
+
+
+def _by_arithmetic(claim: Claim, own: float, right: float) -> tuple[Verdict, str]:
+    reasons = [claim.note or "recomputed"] if claim.right is None else [claim.right.why]
+    follows, holds = _satisfies(claim, own), _satisfies(claim, right)
+    if claim.right is not None and not follows:
+        reasons.append("its own inputs do not give it")
+    if claim.relation == "=" and claim.stated and right != own:
+        reasons.append(f"{format_signed_percent(right / claim.stated - 1)}, tolerance {100 * claim.tolerance:g} %")
+    if not holds:
+        return "refuted", "; ".join(reasons)
+    same = follows and (claim.right is None or right == own)
+    return "holds" if same else "holds with other inputs", "; ".join(reasons)
+
+
+def _unmeasured(claim: Claim, own: float) -> Iterator[str]:
+    if set(claim.inputs) == {"rate"}:
+        yield "no arithmetic behind it is stated"
+    else:
+        agrees = _satisfies(claim, own)
+        yield f"{' x '.join(claim.inputs)} {'agree' if agrees else 'do not agree'} with it"
+    if claim.measured is None:
+        yield "nothing here measures it"
+    else:
+        yield "no record of such a machine is given"
+    if claim.doubt is not None:
+        yield f"doubtful: {claim.doubt}"
+
+
+def _satisfies(claim: Claim, value: float) -> bool:
+    """Whether a value stands in the claim's relation to what it states."""
+    assert claim.stated is not None, "only claims with a formula are compared"
+    match claim.relation:
+        case "<":
+            return value < claim.stated
+        case ">":
+            return value > claim.stated
+        case "=":
+            # Rounding errors of the arithmetic itself are no difference.
+            return abs(value - claim.stated) <= max(claim.tolerance, 1e-9) * abs(claim.stated)
+
+
+def require_one_machine_a_name(runs: Sequence[Run]) -> None:
+    """ConfigError where two records call different machines by one name: their rates must not be mixed."""
+    seen: dict[str, str] = {}
+    for run in runs:
+        node = run.headers[0].hardware
+        device = seen.setdefault(node.name, node.device.name)
+        if device != node.device.name:
+            raise ConfigError(
+                f"--records {run.path}: {node.name} is {node.device.name} here and {device} in another record; "
+                f"give the records of one of them"
+            )

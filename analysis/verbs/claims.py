@@ -1,0 +1,189 @@
+"""python -m analysis claims [--records FILE ...] [--hardware H1,H2 | all] [--claims FILE ...]"""
+
+import json
+import sys
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import pandas as pd
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from analysis.load import Run, load_run
+from analysis.trial.degrees import corrected_table
+from analysis.trial.vendor import network_ledger, planted_ledger, vendor_ledger
+from analysis.trial.verdicts import VERDICTS, Ruling, control_failures, judge, require_one_machine_a_name
+from analysis.verbs.degree_table import print_corrected
+from analysis.verbs.output import make_console, note, writing
+from tp import catalogue
+from tp.claim import Claim, Ledger, load_ledger
+from tp.errors import MeasurementError
+from tp.flags import comma_list, parse_flags
+from tp.hardware import Node, load_network, load_node
+from tp.model import load_model
+from tp.units import format_bytes, format_flops, format_flops_rate, format_rate, significant
+
+WIDTH: Final = 190
+# The model of the article.
+MODEL: Final = "llama2-70b"
+CSV_COLUMNS: Final = (
+    *("origin", "name", "subject", "statement", "printed", "stated", "unit", "relation", "qualifiers", "formula"),
+    *("own", "right", "measured", "measured_low", "measured_high", "verdict", "reason", "tolerance", "doubt", "source"),
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClaimsFlags:
+    """Put the article's and the vendors' claims on trial: recomputed, corrected, measured, judged."""
+
+    records: tuple[str, ...] = ()
+    """Record files of this project's benches; the claims about their machines are held against them."""
+    hardware: str = ""
+    """Also the vendors' claims of these names of configs/hardware or TOML files, or all (with the networks')."""
+    claims: tuple[str, ...] = ()
+    """Also the claims of these TOML files, in the form of configs/claims/article.toml."""
+    json: bool = False
+    """Print everything as JSON instead."""
+    csv: str = ""
+    """Also write one row a claim to this file."""
+
+
+def claims(args: Sequence[str]) -> None:
+    """Judge every claim and show it.
+
+    MeasurementError when a planted claim was measured and not refuted.
+    """
+    flags = parse_flags(ClaimsFlags, args, prog="analysis claims", description=ClaimsFlags.__doc__ or "")
+    runs = [load_run(Path(path)) for path in flags.records]
+    require_one_machine_a_name(runs)
+    for run in runs:
+        for problem in run.problems:
+            note(problem)
+    rulings = [ruling for ledger in _ledgers(flags, runs) for ruling in judge(ledger, runs)]
+    if flags.csv:
+        with writing("--csv", Path(flags.csv)):
+            pd.DataFrame(map(_row, rulings), columns=list(CSV_COLUMNS)).to_csv(flags.csv, index=False)
+    if flags.json:
+        json.dump({"claims": [_row(ruling) for ruling in rulings]}, sys.stdout, indent=2, allow_nan=False)
+        print()
+    else:
+        _show(make_console(plain_width=WIDTH), rulings)
+    failures = control_failures(rulings)
+    if failures:
+        raise MeasurementError(f"{failures[0].claim.name}: is false on purpose and was not refuted; trust no verdict")
+
+
+def _ledgers(flags: ClaimsFlags, runs: Sequence[Run]) -> Iterator[Ledger]:
+    yield load_ledger("article")
+    for path in flags.claims:
+        yield load_ledger(path)
+    for node in _nodes(flags, runs):
+        yield vendor_ledger(node)
+    if flags.hardware == "all":
+        for name in catalogue.names("networks"):
+            yield network_ledger(load_network(name))
+    for node in {run.headers[0].hardware.name: run.headers[0].hardware for run in runs}.values():
+        yield planted_ledger(node)
+
+
+def _nodes(flags: ClaimsFlags, runs: Sequence[Run]) -> Iterator[Node]:
+    """The machines of the records, as their headers describe them, then those that are asked for."""
+    measured = {run.headers[0].hardware.name: run.headers[0].hardware for run in runs}
+    yield from measured.values()
+    if flags.hardware == "all":
+        names: Sequence[str] = catalogue.names("hardware")
+    else:
+        names = comma_list(flags.hardware, str, flag="--hardware") if flags.hardware else ()
+    yield from (node for node in map(load_node, names) if node.name not in measured)
+
+
+def _show(console: Console, rulings: Sequence[Ruling]) -> None:
+    for origin in dict.fromkeys(ruling.origin for ruling in rulings):
+        mine = [ruling for ruling in rulings if ruling.origin == origin]
+        console.print(_table(mine))
+        console.print(f"{origin}: {_counts(mine)}\n", markup=False)
+    model = load_model(MODEL)
+    print_corrected(console, model, corrected_table(model, [load_node(name) for name in catalogue.names("hardware")]))
+
+
+def _counts(rulings: Sequence[Ruling]) -> str:
+    count = Counter(ruling.verdict for ruling in rulings)
+    measured = sum(ruling.is_measured for ruling in rulings)
+    parts = [f"{count[verdict]} {verdict.replace('holds', 'hold')}" for verdict in VERDICTS if count[verdict]]
+    return f"{len(rulings)} claims: {', '.join(parts)}; {measured} by measurement"
+
+
+def _table(rulings: Sequence[Ruling]) -> Table:
+    origin = rulings[0].origin
+    whose = {"article": "the article", "vendor": "vendors", "planted": "nobody: false on purpose"}[origin]
+    title = f"claims of {whose}"
+    table = Table(title=title, title_justify="left", box=None, pad_edge=False, show_lines=False, padding=(0, 2, 1, 0))
+    table.add_column("claim", min_width=30, ratio=4)
+    table.add_column("stated", justify="right", no_wrap=True)
+    for heading in ("from its inputs", "from the right ones", "measured"):
+        table.add_column(heading, justify="right", min_width=9)
+    table.add_column("verdict", min_width=10, max_width=17)
+    table.add_column("why", ratio=5)
+    for ruling in rulings:
+        table.add_row(*(Text(word) for word in _words(ruling)))
+    return table
+
+
+def _words(ruling: Ruling) -> tuple[str, ...]:
+    claim, found = ruling.claim, ruling.finding
+    return (
+        f"{claim.subject}: {claim.statement}",
+        "-" if claim.stated is None else _relation(claim) + _format(claim.stated, claim),
+        _optional(ruling.own, claim),
+        "as given" if ruling.own is not None and claim.right is None else _optional(ruling.right, claim),
+        "-" if found is None else _format(found.value, claim),
+        ruling.verdict,
+        ruling.reason,
+    )
+
+
+def _relation(claim: Claim) -> str:
+    return "" if claim.relation == "=" else f"{claim.relation} "
+
+
+def _optional(value: float | None, claim: Claim) -> str:
+    return "-" if value is None else _format(value, claim)
+
+
+def _format(value: float, claim: Claim) -> str:
+    match claim.unit:
+        case "B/s":
+            return format_rate(value)
+        case "FLOP/s":
+            return format_flops_rate(value)
+        case "B":
+            return format_bytes(value)
+        case "FLOP":
+            return format_flops(value)
+        case "elements":
+            return f"{value:,.0f}"
+        case "FLOP/B":
+            return f"{value:,.0f} FLOP/B"
+        case "1":
+            return significant(value)
+
+
+def _row(ruling: Ruling) -> dict[str, Any]:
+    claim, found = asdict(ruling.claim), ruling.finding
+    own = {name: claim[name] for name in CSV_COLUMNS if name in claim and name != "measured"}
+    return own | {
+        "origin": ruling.origin,
+        "qualifiers": ", ".join(ruling.claim.qualifiers),
+        "own": ruling.own,
+        "right": ruling.right,
+        "measured": None if found is None else found.value,
+        "measured_low": None if found is None else found.low,
+        "measured_high": None if found is None else found.high,
+        "verdict": ruling.verdict,
+        "reason": ruling.reason,
+        "source": ruling.source,
+    }

@@ -47,10 +47,16 @@ def _deep(request: Request, tp: int) -> Deep:
     memory = Holder(request=full).memory((tp, pp, 1), Choice(strategy=strategy, recompute="none", micro_batch=1))
     fewest = {
         recompute: fewest_stages(
-            request.model, request.node, tp, strategy=strategy, recompute=recompute, seq=request.seq, dtype=request.dtype
+            request.model,
+            request.node,
+            tp,
+            strategy=strategy,
+            recompute=recompute,
+            seq=request.seq,
+            dtype=request.dtype,
         )
         for recompute in request.recomputes
-    }  # fmt: skip
+    }
     return Deep(
         tp=tp,
         pp=pp,
@@ -62,32 +68,47 @@ def _deep(request: Request, tp: int) -> Deep:
 
 def sentences(request: Request, ranking: Ranking) -> Iterator[str]:
     """What each deepest pipeline needs, of memory and of batch."""
-    for deep in deepest(request):
-        word = "pipeline alone" if deep.tp == 1 else f"TP {deep.tp} in the node"
-        yield f"{word}: {_stages(deep)}; {_here(deep, ranking)}"
     deeps = deepest(request)
-    batches = ", ".join(f"{each.least_batch} sequences in {each.pp} stages (TP {each.tp})" for each in deeps)
+    for deep in deeps:
+        yield f"{_word(deep)}: {_stages(request, deep)}. {_here(deep, ranking)}."
     yield (
-        f"a bubble of at most {IDLE_PERCENT} % of a step needs M >= {100 // IDLE_PERCENT - 1} (pp - 1) micro-batches, "
-        f"at micro-batch 1 and no replicas {batches}"
+        f"A bubble of at most {IDLE_PERCENT} % of a step needs {100 // IDLE_PERCENT - 1} (pp - 1) micro-batches, of "
+        f"one sequence and without replicas: {', '.join(map(_batch, deeps))}."
     )
 
 
-def _stages(deep: Deep) -> str:
-    fitting = [f"{least} with {recompute}" for recompute, least in deep.fewest.items() if least is not None]
+def _word(deep: Deep) -> str:
+    return "pipeline alone (TP 1)" if deep.tp == 1 else f"TP {deep.tp} in the node"
+
+
+def _batch(deep: Deep) -> str:
+    sizes = f"{_count(deep.least_batch, 'sequence')} for {_count(deep.pp, 'stage')}"
+    return f"{sizes} (TP {deep.tp})"
+
+
+def _count(number: int, word: str) -> str:
+    return f"{number} {word}" + "s" * (number != 1)
+
+
+def _stages(request: Request, deep: Deep) -> str:
+    """From how many stages on it fits, by what is made again."""
+    fitting = [f"{least} ({recompute})" for recompute, least in deep.fewest.items() if least is not None]
     failing = [recompute for recompute, least in deep.fewest.items() if least is None]
-    kept = f"the first stage keeps activations of all layers, {format_bytes(deep.kept_bytes)}, however many stages"
-    parts = [f"fits from so many stages on, by recomputation: {', '.join(fitting)}"] if fitting else []
-    parts += [f"never with {' or '.join(failing)} ({kept})"] if failing else []
-    return ", ".join(parts)
+    found = [f"fewest stages that fit, by recomputation: {', '.join(fitting)}"] if fitting else []
+    if failing:
+        found += [
+            f"{' and '.join(failing)}: no number of them, as the first keeps the activations of "
+            f"{request.model.num_layers} layers whatever pp is, {format_bytes(deep.kept_bytes)} if none is made again"
+        ]
+    return "; ".join(found)
 
 
 def _here(deep: Deep, ranking: Ranking) -> str:
     layout = next((each for each in ranking.layouts if (each.tp, each.pp) == (deep.tp, deep.pp)), None)
-    if layout is None or layout.memory is None:
-        return f"{deep.pp} stages are not among the layouts"
-    held = f"{layout.name} takes {format_bytes(layout.memory.total)} a GPU"
-    return f"{held}, recompute {layout.choice.recompute}" if layout.choice else held
+    if layout is None or layout.memory is None or layout.choice is None:
+        return f"With these GPUs {_count(deep.pp, 'stage')} cannot be laid out"
+    made = f"{format_bytes(layout.memory.total)} a GPU ({layout.choice.recompute})"
+    return f"{layout.name} takes {made}" if layout.memory.fits else f"{layout.name} would take {made}"
 
 
 def notable(request: Request, ranking: Ranking, *, most: int = 7) -> tuple[Layout, ...]:

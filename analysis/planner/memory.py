@@ -55,9 +55,7 @@ class Holder:
     def elements(self, degrees: Degrees, choice: Choice) -> int:
         """Weights of a rank of the stage that has most."""
         case = self._training_layer(degrees, choice)
-        return max(
-            stage_elements(case, self._held(case), stage) for stage in self.stages(degrees, choice).values()
-        )
+        return max(stage_elements(case, self._held(case), stage) for stage in self.stages(degrees, choice).values())
 
     def stages(self, degrees: Degrees, choice: Choice) -> dict[int, Stage]:
         """Those that may be the fullest, by index: the first, the second and the last.
@@ -111,9 +109,8 @@ class Holder:
             dtype=request.dtype,
         )
         pace = -(-share // pp)
-        tokens = replace(
-            prompts, workload=Workload(phase="decode", batch=pace, seq=1, context=request.max_context, dtype=request.dtype)
-        )  # fmt: skip
+        token = Workload(phase="decode", batch=pace, seq=1, context=request.max_context, dtype=request.dtype)
+        tokens = replace(prompts, workload=token)
         if token_misfit(prompts) or token_misfit(tokens):
             return None
         everyone = replace(tokens, workload=replace(tokens.workload, batch=share))

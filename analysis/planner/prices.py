@@ -23,6 +23,8 @@ SUMS: Final[dict[str, tuple[CollectiveKind, ...]]] = {
     "sharded": ("reduce_scatter", "all_gather"),
     "replicated": ("all_reduce",),
 }
+# Of a sum of a few hundred ops, in doubles.
+ROUNDING: Final = 1e-12
 
 T = TypeVar("T")
 
@@ -39,8 +41,9 @@ class Work:
 
     @property
     def communication_s(self) -> float:
-        """What compute does not hide."""
-        return self.whole.seconds - self.compute_s - self.recompute_s
+        """What compute does not hide; less than rounding leaves is nothing."""
+        exposed = self.whole.seconds - self.compute_s - self.recompute_s
+        return exposed if exposed > ROUNDING * self.whole.seconds else 0.0
 
     def __add__(self, other: "Work") -> "Work":
         return Work(
@@ -66,7 +69,9 @@ class Prices:
     """The TP degrees that may be asked for."""
     _known: dict[Hashable, Any] = field(default_factory=dict)
 
-    def layer(self, strategy: Strategy, tp: int, phase: Phase, batch: int, recompute: Recompute = "none") -> Work | None:
+    def layer(
+        self, strategy: Strategy, tp: int, phase: Phase, batch: int, recompute: Recompute = "none"
+    ) -> Work | None:
         """One layer; None where the theory lacks a price."""
         return self._once(
             ("layer", strategy, tp, phase, batch, recompute), lambda: self._work(strategy, tp, phase, batch, recompute)

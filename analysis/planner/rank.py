@@ -21,8 +21,7 @@ def plan_layouts(request: Request) -> Ranking:
     holder = Holder(request=request)
     prices = Prices(request=request, sizes=_sizes(request, possible), degrees=tuple({tp for tp, _, _ in possible}))
     layouts = [
-        _unlaid(degrees, reason) if reason else _best_of(request, holder, prices, degrees)
-        for degrees, reason in found
+        _unlaid(degrees, reason) if reason else _best_of(request, holder, prices, degrees) for degrees, reason in found
     ]
     fitting = sorted((each for each in layouts if each.status == "fits"), key=_seconds)
     slower = [_slower(request, fitting[0], each) for each in fitting[1:]]

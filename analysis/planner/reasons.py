@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 from analysis.planner.degrees import layers_of, replica_nodes, sends_cross
-from analysis.planner.layout import TIME_TERMS, Choice, Layout, Memory, TimeTerm, Timing
+from analysis.planner.layout import TIME_TERMS, Choice, Layout, Memory, TimeTerm
 from analysis.planner.memory import Holder
 from analysis.planner.request import Request
 from tp.case import TOKEN_STRATEGIES
@@ -12,17 +12,22 @@ from tp.units import format_bytes, format_signed_percent
 
 
 def why_slower(request: Request, best: Layout, layout: Layout) -> str:
-    """The term with the largest excess over the first layout's, as a share of the first's time."""
-    if best.timing is None or layout.timing is None:
-        return ""
-    term = _largest_excess(best.timing, layout.timing)
-    excess = layout.timing.terms.get(term, 0.0) - best.timing.terms.get(term, 0.0)
-    detail = _detail(request, term, best, layout)
-    return f"{term} {format_signed_percent(excess / best.timing.whole.seconds)}" + (f" ({detail})" if detail else "")
+    """The term with the largest excess over the first layout's, as a share of the first's time.
+
+    The next one too where it is half as large.
+    """
+    assert best.timing is not None and layout.timing is not None
+    excess = {
+        term: (layout.timing.terms.get(term, 0.0) - best.timing.terms.get(term, 0.0)) / best.timing.whole.seconds
+        for term in TIME_TERMS
+    }
+    largest, second, *_ = sorted(TIME_TERMS, key=lambda term: -excess[term])
+    told = [largest] + ([second] if 2 * excess[second] >= excess[largest] > 0 else [])
+    return ", ".join(_excess(excess[term], term, _detail(request, term, best, layout)) for term in told)
 
 
-def _largest_excess(best: Timing, timing: Timing) -> TimeTerm:
-    return max(TIME_TERMS, key=lambda term: timing.terms.get(term, 0.0) - best.terms.get(term, 0.0))
+def _excess(share: float, term: TimeTerm, detail: str) -> str:
+    return f"{term} {format_signed_percent(share)}" + (f" ({detail})" if detail else "")
 
 
 def _detail(request: Request, term: TimeTerm, best: Layout, layout: Layout) -> str:

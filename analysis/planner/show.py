@@ -1,7 +1,7 @@
 """A ranking as tables for people: layouts with reasons, and of the best what they hold and where their time goes."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from rich.console import Console
 from rich.markup import escape
@@ -28,15 +28,23 @@ def print_ranking(console: Console, request: Request, ranking: Ranking, *, most:
         if not all(layout.is_certain for layout in fitting):
             console.print("~: its interval overlaps the first's, so which is faster is not certain", markup=False)
         console.print()
-        console.print(_terms(fitting, "time by term", [*TIME_TERMS], _term_seconds))
+        spent = [dict[str, float](layout.timing.terms) if layout.timing else {} for layout in fitting]
+        console.print(_terms("time by term", fitting, TIME_TERMS, spent, format_seconds))
         console.print()
     with_memory = in_order([*fitting, *[x for x in ranking.lost if x.memory][:most]], ranking)
     if with_memory:
-        console.print(_terms(with_memory, "memory of the fullest stage", [*MEMORY_TERMS], _term_bytes))
+        held = [dict[str, float](layout.memory.terms) if layout.memory else {} for layout in with_memory]
+        table = _terms("memory of the fullest stage", with_memory, MEMORY_TERMS, held, format_bytes)
+        console.print(table)
     _print_lost(console, ranking, most=most)
 
 
-_STATUS = {"fits": "fit", "does not fit": "do not fit", "no price": "without a price", "cannot be": "cannot be laid out"}
+_STATUS = {
+    "fits": "fit",
+    "does not fit": "do not fit",
+    "no price": "without a price",
+    "cannot be": "cannot be laid out",
+}
 
 
 def heading(request: Request) -> list[str]:
@@ -44,7 +52,9 @@ def heading(request: Request) -> list[str]:
     node, nodes = request.node, request.node.num_nodes(request.num_gpus)
     where = f"{request.num_gpus} x {node.name}" + (f" on {nodes} nodes" if nodes > 1 else "")
     if request.phase == "train":
-        sizes = f"a step of {request.batch} sequences of {request.seq} tokens, {request.dtype}, Adam, {request.optimizer}"
+        sizes = (
+            f"a step of {request.batch} sequences of {request.seq} tokens, {request.dtype}, Adam ({request.optimizer})"
+        )
     else:
         sizes = (
             f"{request.batch} sequences at once, {request.seq} tokens of prompt and {request.new_tokens} new, "
@@ -110,9 +120,35 @@ def _interval(span: Span) -> str:
     return f"{format_seconds(span.low_s)} - {format_seconds(span.high_s)}"
 
 
-def _term_seconds(layout: Layout, term: str) -> float | None:
-    return None if layout.timing is None else layout.timing.terms.get(term)  # type: ignore[call-overload,no-any-return]
+def _terms(
+    title: str,
+    layouts: Sequence[Layout],
+    terms: Sequence[str],
+    values: Sequence[Mapping[str, float]],
+    write: Callable[[float], str],
+) -> Table:
+    """A column each term that some layout has, and the sum."""
+    table = Table(box=None, pad_edge=False)
+    table.add_column(title, no_wrap=True)
+    present = [term for term in terms if any(each.get(term, 0.0) > 0 for each in values)]
+    for term in (*present, "sum"):
+        table.add_column(term, justify="right")
+    for layout, each in zip(layouts, values, strict=True):
+        numbers = [write(each[term]) if each.get(term, 0.0) > 0 else "-" for term in present]
+        table.add_row(layout.name, *numbers, write(sum(each.values())))
+    return table
 
 
-def _term_bytes(layout: Layout, term: str) -> float | None:
-    return None if layout.memory is None else layout.memory.terms.get(term)  # type: ignore[call-overload,no-any-return]
+def _print_lost(console: Console, ranking: Ranking, *, most: int) -> None:
+    """Why the others cannot be run: one line a layout, of those that cannot be laid out one a reason."""
+    lost = [layout for layout in ranking.lost if layout.status != "cannot be"]
+    for layout in lost[:most]:
+        console.print(f"{layout.name} {layout.status}: {layout.reason}", markup=False)
+    if len(lost) > most:
+        console.print(f"and {len(lost) - most} more that need more (--show, --csv)", markup=False)
+    reasons = dict[str, list[str]]()
+    for layout in ranking.lost:
+        if layout.status == "cannot be":
+            reasons.setdefault(layout.reason, []).append(layout.name)
+    for reason, names in reasons.items():
+        console.print(f"{', '.join(names[:4])}{' ...' if len(names) > 4 else ''}: {reason}", markup=False)

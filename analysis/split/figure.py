@@ -52,7 +52,8 @@ def split_chart(rows: Sequence[Row], *, model: ModelShape, workload: Workload, t
         _name_rows(panels[0], rows, places)
         _name_groups(panels[0], rows, places)
         figure.suptitle(label(_title(model, workload)), fontsize=11, fontweight="bold", ha="left", x=0.01)
-        figure.legend(handles=list(_keys(targets)), loc="outside lower center", ncols=4, columnspacing=1.6)
+        marked = BALANCE_EFFICIENCY in targets and any(row.balance is not None for row in rows)
+        figure.legend(handles=list(_keys(marked)), loc="outside lower center", ncols=4, columnspacing=1.6)
     return Chart(name="split-degrees", title=_title(model, workload), alternative=_words(rows, targets), figure=figure)
 
 
@@ -170,7 +171,7 @@ def _draw_finding(axes: Axes, finding: Finding, reach: Reach, place: float, last
     )  # fmt: skip
 
 
-def _keys(targets: Sequence[float]) -> Iterator[Line2D]:
+def _keys(marked: bool) -> Iterator[Line2D]:
     """The legend: strategies, then how sure, then the article."""
     plain: dict[str, Any] = {"linestyle": "none", "markersize": 5.5}
     for strategy, (marker, colour, _) in STYLES.items():
@@ -179,7 +180,7 @@ def _keys(targets: Sequence[float]) -> Iterator[Line2D]:
     yield Line2D([], [], marker="o", color=INK, markerfacecolor=PAPER, label=words, **plain)
     words = "calibrated (bold) or expected, 90 % interval"
     yield Line2D([], [], marker="o", color=INK, linewidth=1.1, markersize=5.5, label=words)
-    if BALANCE_EFFICIENCY in targets:
+    if marked:
         words = "balance: products as long as sending"
         yield Line2D([], [], marker="|", markeredgewidth=1.8, markersize=9, color=INK, linestyle="none", label=words)
         yield Line2D([], [], marker="*", color=RED, linestyle="none", markersize=9, label="printed by the article")
@@ -195,7 +196,7 @@ def _words(rows: Sequence[Row], targets: Sequence[float]) -> str:
         f"sheet bounds times, not efficiencies: a GPU slower than its sheet waits less for its link. Hardware in bold "
         f"has published measurements behind it."
     ]
-    if BALANCE_EFFICIENCY in targets:
+    if BALANCE_EFFICIENCY in targets and any(row.balance is not None for row in rows):
         words.append("Beside 50 % stand the degree that balances products and sending, and the article's.")
     for row in [*rows[:1], *rows[1:][-1:]]:
         words.append(f"{row.node.name} over {row.link.name}: {_row_words(row)}.")

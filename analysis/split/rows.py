@@ -38,13 +38,13 @@ def _reach_text(reach: Reach) -> str:
 
 
 def skipped(curve: Curve) -> list[str]:
-    """Why degrees cannot run, a line for neighbours of one kind."""
+    """Why degrees have no time, a line for neighbours of one kind."""
     lines = []
     missing = [each for each in curve.degrees if each.status != OK]
     for _, alike in groupby(missing, key=lambda each: "".join(filter(str.isalpha, each.status))):
         group = list(alike)
         degrees = ", ".join(str(each.tp) for each in group)
-        lines.append(f"{curve.strategy}, {curve.phase}, TP {degrees}: cannot run, {group[0].status}")
+        lines.append(f"{curve.strategy}, {curve.phase}, TP {degrees}: left out, {group[0].status}")
     return lines
 
 

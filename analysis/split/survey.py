@@ -13,14 +13,20 @@ from analysis.split.scaling import Question, scale
 from tp import catalogue
 from tp.case import Strategy, Workload
 from tp.cost.article import article_pairs
+from tp.cost.calibrated import Calibration, find
 from tp.cost.choose import make_theories
 from tp.cost.known import KnownCalibration, known_calibration
+from tp.errors import ConfigError
 from tp.hardware import Link, Node, load_node
 from tp.model import ModelShape
+from tp.plan.ops import Gemm
+from tp.units import Dtype
 
 STRATEGIES: Final[tuple[Strategy, ...]] = ("allreduce", "sequence", "overlap")
 # Up to here degrees are looked at; a larger one is told as beyond.
 MOST: Final = 128
+# Whose sizes the article reckons with.
+ARTICLE_MODEL: Final = "llama2-70b"
 
 Basis = Literal["datasheet", "calibrated", "expected"]
 """The bound of the data sheet; curves fitted to published tables of the GPU; what is expected of GPUs like it."""
@@ -42,9 +48,9 @@ class Row:
     node: Node
     link: Link
     balance: float | None
-    """None where a rate is not stated."""
+    """None where a rate is not stated, and in decode."""
     printed: float | None
-    """The article's degree, where it has one."""
+    """The article's degree, where it has one of this model."""
     findings: tuple[Finding, ...]
 
     @property
@@ -53,13 +59,16 @@ class Row:
 
 
 def survey(model: ModelShape, workload: Workload, targets: Sequence[float]) -> list[Row]:
-    """Every hardware of the catalogue over each of its links, the largest balance first."""
+    """Every hardware of the catalogue that has a price, over each of its links, the largest balance first."""
     rows = [
         _row(model, workload, targets, node, link)
         for node in map(load_node, catalogue.names("hardware"))
         for link in joining(node)
     ]
-    return sorted(rows, key=lambda row: (-(row.balance or 0.0), row.node.name, row.link.name))
+    known = [row for row in rows if any(finding.reaches for finding in row.findings)]
+    if not known:
+        raise ConfigError(f"--dtype {workload.dtype}: no hardware of the catalogue has a peak in it; choose another")
+    return sorted(known, key=lambda row: (-(row.balance or 0.0), row.node.name, row.link.name))
 
 
 def joining(node: Node) -> list[Link]:
@@ -77,18 +86,33 @@ def calibration_over(node: Node, link: Link) -> KnownCalibration | None:
 
 
 def _row(model: ModelShape, workload: Workload, targets: Sequence[float], node: Node, link: Link) -> Row:
-    peak, rate = node.device.dense_peak(workload.dtype), link.one_way_bytes_per_s
-    balance = None
-    if peak is not None and rate is not None:
-        balance = balance_degree(model, flops_per_s=peak.flops_per_s, bytes_per_s=rate)
-    pairs = {(pair.hardware, pair.link): pair.largest_degree for pair in article_pairs()}
+    balance = printed = None
+    # Both are of products at peak, which those of decode, that read their weights for a token each, never reach.
+    if workload.phase != "decode":
+        balance = _balance(model, workload, node, link)
+        pairs = {(pair.hardware, pair.link): pair.largest_degree for pair in article_pairs()}
+        printed = pairs.get((node.name, link.name)) if model.name == ARTICLE_MODEL else None
     return Row(
         node=node,
         link=link,
         balance=balance,
-        printed=pairs.get((node.name, link.name)),
+        printed=printed,
         findings=tuple(_findings(model, workload, targets, node, link)),
     )
+
+
+def _balance(model: ModelShape, workload: Workload, node: Node, link: Link) -> float | None:
+    peak, rate = node.device.dense_peak(workload.dtype), link.one_way_bytes_per_s
+    if peak is None or rate is None:
+        return None
+    # It counts activations of two bytes.
+    return balance_degree(model, flops_per_s=peak.flops_per_s, bytes_per_s=rate * 2 / workload.element_bytes)
+
+
+def _is_measured(calibration: Calibration | None, dtype: Dtype) -> bool:
+    """Whether a calibration has a curve for products in that dtype, or in one that is as wide."""
+    product = Gemm(part="qkv", direction="forward", layout="nt", m=1, n=1, k=1, dtype=dtype)
+    return calibration is not None and find(calibration.gemm, product, None) is not None
 
 
 def _findings(
@@ -98,7 +122,9 @@ def _findings(
     calibration = None if known is None else known.calibration
     domain = replace(node, num_devices=MOST)
     for theory in make_theories(node=domain, link=link, calibration=calibration):
-        if theory.name == "article":
+        # Without a peak the data sheet bounds products by memory alone, which says nothing of how far to split.
+        is_bound = theory.name == "datasheet" and node.device.dense_peak(workload.dtype) is not None
+        if not is_bound and theory.name != "calibrated":
             continue
         question = Question(
             model=model,
@@ -111,7 +137,7 @@ def _findings(
         )
         basis: Basis = "datasheet"
         if theory.name == "calibrated":
-            basis = "calibrated" if calibration is not None and calibration.gemm else "expected"
+            basis = "calibrated" if _is_measured(calibration, workload.dtype) else "expected"
         for curve in scale(question, STRATEGIES):
             yield Finding(strategy=curve.strategy, basis=basis, reaches=curve.reaches)
 

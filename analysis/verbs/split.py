@@ -17,7 +17,7 @@ from tp.cost.choose import make_theories
 from tp.cost.known import known_calibration
 from tp.cost.theory import THEORIES
 from tp.errors import ConfigError
-from tp.flags import choice, comma_list, parse_flags, positive_float, positive_int
+from tp.flags import choice, comma_list, parse_flags, positive_int
 from tp.hardware import load_network
 from tp.model import load_model
 from tp.probe import native_dtypes, resolve_node
@@ -27,7 +27,10 @@ from tp.units import DTYPES
 # Without --tp this many nodes are looked at where a network joins them.
 NODES: Final = 8
 MOST_TP: Final = 1024
+# Wide enough in a pipe for two targets beside two intervals.
+WIDTH: Final = 170
 MOST_PANELS: Final = 3
+LEAST_TARGET: Final = 0.01
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,7 +74,7 @@ class SplitFlags:
 def split(args: Sequence[str]) -> None:
     """Show the efficiency of every degree and how far each strategy carries, or draw that for all hardware."""
     flags = parse_flags(SplitFlags, args, prog="analysis split", description=SplitFlags.__doc__ or "")
-    targets = comma_list(flags.efficiency, _target, flag="--efficiency")
+    targets = _targets(flags.efficiency)
     if flags.figure:
         _draw(flags, targets)
         return
@@ -86,7 +89,7 @@ def split(args: Sequence[str]) -> None:
     if flags.json:
         print_json(machine, questions, curves)
     else:
-        print_tables(make_console(), machine, questions, curves)
+        print_tables(make_console(plain_width=WIDTH), machine, questions, curves)
 
 
 def _machine(flags: SplitFlags) -> Machine:
@@ -114,6 +117,13 @@ def _machine(flags: SplitFlags) -> Machine:
 def _questions(flags: SplitFlags, machine: Machine, targets: tuple[float, ...]) -> list[Question]:
     chosen = defaults("cuda" if machine.is_gpu else "cpu", native_dtypes())
     model = load_model(flags.model or chosen.model)
+    workloads = _workloads(flags, chosen, flags.phase or "prefill,train")
+    dtype = workloads[0].dtype
+    if machine.theory.name != "calibrated" and machine.node.device.dense_peak(dtype) is None:
+        raise ConfigError(
+            f"--dtype {dtype}: nobody states a dense peak of {machine.node.name} in it, so nothing prices products; "
+            f"measure, and give --calibration FILE"
+        )
     return [
         Question(
             model=model,
@@ -124,7 +134,7 @@ def _questions(flags: SplitFlags, machine: Machine, targets: tuple[float, ...]) 
             targets=targets,
             node=machine.node,
         )
-        for workload in _workloads(flags, chosen, flags.phase or "prefill,train")
+        for workload in workloads
     ]
 
 
@@ -163,10 +173,20 @@ def _workloads(flags: SplitFlags, chosen: Defaults, phase: str) -> list[Workload
     return list(map(workload, phases))
 
 
+def _targets(text: str) -> tuple[float, ...]:
+    targets = comma_list(text, _target, flag="--efficiency")
+    if len(set(targets)) < len(targets):
+        raise ConfigError(f"--efficiency {text}: a share is given twice; name it once")
+    return targets
+
+
 def _target(text: str) -> float:
-    value = positive_float(text, flag="--efficiency")
-    if value >= 1:
-        raise ConfigError(f"--efficiency {text}: is not between 0 and 1; give shares such as 0.8,0.5")
+    try:
+        value = float(text)
+    except ValueError:
+        value = 0.0
+    if not LEAST_TARGET <= value < 1:
+        raise ConfigError(f"--efficiency {text}: not a share from {LEAST_TARGET:g} to 1; give some such as 0.8,0.5")
     return value
 
 

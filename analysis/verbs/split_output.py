@@ -47,7 +47,7 @@ def print_tables(console: Console, machine: Machine, questions: Sequence[Questio
         _print_curve(console, curve, by_phase[curve.phase])
     console.print()
     for curve in curves:
-        console.print(sentence(curve), markup=False)
+        console.print(sentence(curve), markup=False, soft_wrap=True)
     if any(degree.extrapolated for curve in curves for degree in curve.degrees):
         console.print("* extrapolated: beyond the sizes or rank counts measured, or expected of GPUs like it")
 
@@ -77,7 +77,7 @@ def _print_curve(console: Console, curve: Curve, question: Question) -> None:
     if any(degree.status == OK for degree in curve.degrees):
         console.print(_table(curve))
     for line in skipped(curve):
-        console.print(line, markup=False)
+        console.print(line, markup=False, soft_wrap=True)
 
 
 def _table(curve: Curve) -> Table:

@@ -8,7 +8,8 @@ import pandas as pd
 import pytest
 
 from analysis.__main__ import main
-from analysis.forecast.predict import PREDICTION_COLUMNS, article_ratio, article_table, predict, prediction_table
+from analysis.forecast.predict import PREDICTION_COLUMNS, predict, prediction_table
+from analysis.trial.degrees import article_ratio, article_table
 from tp.case import STRATEGIES
 from tp.cost.article import as_multi_head, flops_per_byte, largest_degree
 from tp.cost.calibrated import Calibration

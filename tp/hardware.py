@@ -20,6 +20,7 @@ ARITHMETIC_TOLERANCE: Final = 0.05
 
 Sparsity = Literal["dense", "2:4"]
 Direction = Literal["one-way", "two-way"]
+DeviceKind = Literal["gpu", "cpu-core"]
 LinkKind = Literal["nvlink", "infinity-fabric", "pcie", "host-memory", "ethernet", "infiniband"]
 Architecture = Literal["ampere", "ada", "hopper", "blackwell", "blackwell-rtx", "cdna3"]
 
@@ -53,7 +54,7 @@ class Device:
 
     name: Name
     vendor: str
-    kind: Literal["gpu", "cpu-core"]
+    kind: DeviceKind
     num_units: int
     """Streaming multiprocessors of a GPU; 1 for a CPU core."""
     memory_bytes: float | None

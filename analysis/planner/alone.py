@@ -1,7 +1,8 @@
 """Pipeline parallelism alone against tensor parallelism in a node: the article's "80 stages" and "8 x 10"."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Final
 
 from analysis.planner.degrees import divisors, strategies_of
 from analysis.planner.layout import Choice, Layout, Ranking
@@ -11,7 +12,7 @@ from analysis.planner.request import Request
 from tp.case import TOKEN_STRATEGIES, Recompute, Strategy
 from tp.units import format_bytes
 
-IDLE_PERCENT = 10
+IDLE_PERCENT: Final = 10
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -21,7 +22,7 @@ class Deep:
     tp: int
     pp: int
     strategy: Strategy
-    fewest: dict[Recompute, int | None]
+    fewest: Mapping[Recompute, int | None]
     """Stages from which on it fits at micro-batch 1; None: however many, it does not."""
     kept_bytes: int
     """Activations of the first stage at micro-batch 1, nothing made again and the pipeline full."""

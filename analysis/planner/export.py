@@ -10,6 +10,7 @@ _LAYOUT: Final = ("tp", "pp", "dp", "status", "reason", "is_certain")
 _CHOICE: Final = ("strategy", "recompute", "micro_batch")
 _TIMING: Final = ("num_micro_batches", "tokens_per_s", "mfu")
 _SPANS: Final = ("whole", "first_token", "per_token")
+_ENDS: Final = {"s": "seconds", "low_s": "low_s", "high_s": "high_s"}
 
 
 def rows(ranking: Ranking) -> list[Row]:
@@ -30,9 +31,6 @@ def _row(number: int, layout: Layout) -> Row:
     found |= {"memory_bytes": getattr(memory, "total", None), "fullest_stage": getattr(memory, "stage", None)}
     found |= {f"{_key(term)}_bytes": None if memory is None else memory.terms.get(term, 0) for term in MEMORY_TERMS}
     return found
-
-
-_ENDS: Final = {"s": "seconds", "low_s": "low_s", "high_s": "high_s"}
 
 
 def _key(term: str) -> str:

@@ -128,8 +128,12 @@ class Prices:
         case = self._case(strategy, tp, phase, 1, recompute)
         return self._once(
             case,
-            lambda: self._pricer(phase).estimate(case, ("compute", "total"), choose_chunks=_chooses(case)),
+            lambda: self._pricer(phase).estimate(case, ("compute", "total"), choose_chunks=self._chooses(case)),
         )
+
+    def _chooses(self, case: Case) -> bool:
+        """Whether the estimate finds the chunks of `overlap`; rings over nodes send in one, as their plans are long."""
+        return case.strategy == "overlap" and 1 < case.tp <= self.request.node.num_devices
 
     def _pricer(self, phase: Phase) -> GridPricer:
         def make() -> GridPricer:
@@ -206,10 +210,6 @@ class Prices:
             self._known[key] = make()
         found: T = self._known[key]
         return found
-
-
-def _chooses(case: Case) -> bool:
-    return case.strategy == "overlap" and case.tp > 1
 
 
 def _price(request: Request, op: Op, nodes: int) -> Span | None:

@@ -39,7 +39,8 @@ def _detail(request: Request, term: TimeTerm, best: Layout, layout: Layout) -> s
             return f"TP {tp} cuts the products" if tp > best.tp else f"micro-batch {layout.choice.micro_batch}" * fewer
         case "decode compute":
             held = format_bytes(layout.memory.terms.get("weights", 0))
-            return f"a rank reads {held} of weights for each token"
+            passes = f"{pp} passes a token over" if pp > 1 else "each token reads"
+            return f"{passes} {held} of weights"
         case "TP communication":
             return f"{layout.choice.strategy} over {tp} ranks"
         case "recomputation":
@@ -49,7 +50,8 @@ def _detail(request: Request, term: TimeTerm, best: Layout, layout: Layout) -> s
             cut = f"{min(layers)} or {max(layers)} layers, " if min(layers) < max(layers) else ""
             return f"{cut}the last with the output layer"
         case "bubble":
-            return f"{pp - 1} {'stage waits' if pp == 2 else 'stages wait'}, {layout.timing.num_micro_batches} micro-batches"
+            waits = "1 stage waits" if pp == 2 else f"{pp - 1} stages wait"
+            return f"{waits}, {layout.timing.num_micro_batches} micro-batches"
         case "stage sends":
             joined = request.network if sends_cross(request) and request.network is not None else request.link
             return f"{pp} stages over {joined.name}"

@@ -1,7 +1,7 @@
 """What is asked of the planner, with defaults for what is left open."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Final, Literal, Protocol, get_args
 
 from tp.case import RECOMPUTES, Recompute, Strategy
@@ -174,8 +174,3 @@ def device_memory(node: Node) -> float:
     if node.device.kind != "gpu" or node.device.memory_bytes is None:
         raise ConfigError(f"--hardware {node.name}: states no memory of a GPU, which a plan must fit into; name a GPU")
     return node.device.memory_bytes
-
-
-def with_batch(request: Request, batch: int) -> Request:
-    """The same for another batch."""
-    return replace(request, batch=batch)

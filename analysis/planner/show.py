@@ -2,13 +2,14 @@
 
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Final
 
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
 from analysis.planner.alone import in_order, notable
-from analysis.planner.layout import MEMORY_TERMS, TIME_TERMS, Layout, Ranking, Span
+from analysis.planner.layout import MEMORY_TERMS, TIME_TERMS, Layout, Ranking, Span, Status
 from analysis.planner.request import Request
 from tp.units import format_bytes, format_rate, format_seconds, significant
 
@@ -28,18 +29,20 @@ def print_ranking(console: Console, request: Request, ranking: Ranking, *, most:
         if not all(layout.is_certain for layout in fitting):
             console.print("~: its interval overlaps the first's, so which is faster is not certain", markup=False)
         console.print()
-        spent = [dict[str, float](layout.timing.terms) if layout.timing else {} for layout in fitting]
+        spent = [by_name(layout.timing.terms) if layout.timing else {} for layout in fitting]
         console.print(_terms("time by term", fitting, TIME_TERMS, spent, format_seconds))
+        if any(layout.pp * layout.dp > 1 for layout in fitting):
+            console.print("stage sends and gradient sums are counted as if nothing hid them", markup=False)
         console.print()
     with_memory = in_order([*fitting, *[x for x in ranking.lost if x.memory][:most]], ranking)
     if with_memory:
-        held = [dict[str, float](layout.memory.terms) if layout.memory else {} for layout in with_memory]
+        held = [by_name(layout.memory.terms) if layout.memory else {} for layout in with_memory]
         table = _terms("memory of the fullest stage", with_memory, MEMORY_TERMS, held, format_bytes)
         console.print(table)
     _print_lost(console, ranking, most=most)
 
 
-_STATUS = {
+_STATUS: Final[dict[Status, str]] = {
     "fits": "fit",
     "does not fit": "do not fit",
     "no price": "without a price",
@@ -137,6 +140,11 @@ def _terms(
         numbers = [write(each[term]) if each.get(term, 0.0) > 0 else "-" for term in present]
         table.add_row(layout.name, *numbers, write(sum(each.values())))
     return table
+
+
+def by_name(terms: Mapping[Any, float]) -> dict[str, float]:
+    """Terms of any sort as names and numbers."""
+    return {str(term): float(value) for term, value in terms.items()}
 
 
 def _print_lost(console: Console, ranking: Ranking, *, most: int) -> None:

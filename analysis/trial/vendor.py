@@ -4,12 +4,14 @@ And claims planted beside them that are known to be false: a trial that does not
 """
 
 from collections.abc import Iterator
+from typing import Final
 
 from tp.claim import Claim, Correction, Ledger, Qualifier, Unit
-from tp.hardware import Link, Node, Peak
+from tp.hardware import DeviceKind, Link, Node, Peak
 
-# A claim ten times too high, which no efficiency excuses.
-PLANTED_FACTOR = 10.0
+# How much too high what is planted is: of GPUs as much as a sparse rate passed for a dense one, or a two-way for a
+# one-way one. Of a CPU a nominal clock is known, which turbo may beat by half.
+PLANTED_FACTOR: Final[dict[DeviceKind, float]] = {"gpu": 2.0, "cpu-core": 4.0}
 
 
 def vendor_ledger(node: Node) -> Ledger:
@@ -23,7 +25,7 @@ def network_ledger(network: Link) -> Ledger:
 
 
 def planted_ledger(node: Node) -> Ledger:
-    """The machine's dense peaks and memory rate times `PLANTED_FACTOR`."""
+    """The machine's dense peaks and memory rate, times `PLANTED_FACTOR`."""
     claims = [
         _planted(f"{node.name} {peak.dtype} dense", peak.flops_per_s, "FLOP/s", f"flops_per_s {peak.dtype}", node)
         for peak in node.device.peaks
@@ -118,15 +120,16 @@ def _link_measurement(link: Link, node: Node | None) -> str | None:
 
 
 def _planted(name: str, rate: float, unit: Unit, measured: str, node: Node) -> Claim:
+    factor = PLANTED_FACTOR[node.device.kind]
     return Claim(
         name=f"planted: {name}",
         subject=node.device.name,
-        statement=f"{PLANTED_FACTOR:g} times the data sheet's rate",
+        statement=f"{factor:g} times the data sheet's {measured.replace('_', ' ')}",
         printed="",
-        stated=PLANTED_FACTOR * rate,
+        stated=factor * rate,
         unit=unit,
         formula="rate",
-        inputs={"rate": PLANTED_FACTOR * rate},
+        inputs={"rate": factor * rate},
         right=Correction(why="false on purpose, to see whether the trial refutes it", inputs={"rate": rate}),
         measured=measured,
         hardware=node.name,

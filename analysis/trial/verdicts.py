@@ -91,7 +91,7 @@ def _ruling(claim: Claim, ledger: Ledger, runs: Sequence[Run]) -> Ruling:
     elif ledger.origin == "article":
         verdict, reason = _by_arithmetic(claim, own, right)
     else:
-        verdict, reason = "not testable here", "; ".join(_unmeasured(claim, own))
+        verdict, reason = "not testable here", "; ".join(_unmeasured(claim, own, runs))
     return Ruling(
         claim=claim,
         origin=ledger.origin,
@@ -137,7 +137,7 @@ def _by_arithmetic(claim: Claim, own: float, right: float) -> tuple[Verdict, str
     return "holds" if same else "holds with other inputs", "; ".join(reasons)
 
 
-def _unmeasured(claim: Claim, own: float) -> Iterator[str]:
+def _unmeasured(claim: Claim, own: float, runs: Sequence[Run]) -> Iterator[str]:
     if set(claim.inputs) == {"rate"}:
         yield "no arithmetic behind it is stated"
     else:
@@ -145,6 +145,8 @@ def _unmeasured(claim: Claim, own: float) -> Iterator[str]:
         yield f"{' x '.join(claim.inputs)} {'agree' if agrees else 'do not agree'} with it"
     if claim.measured is None:
         yield "nothing here measures it"
+    elif any(run.headers[0].hardware.name == claim.hardware for run in runs):
+        yield "the machine's records hold no measurement of it"
     else:
         yield "no record of such a machine is given"
     if claim.doubt is not None:

@@ -64,6 +64,8 @@ def claims(args: Sequence[str]) -> None:
         for problem in run.problems:
             note(problem)
     rulings = [ruling for ledger in _ledgers(flags, runs) for ruling in judge(ledger, runs)]
+    # What is planted is there to be measured.
+    rulings = [ruling for ruling in rulings if ruling.origin != "planted" or ruling.is_measured]
     if flags.csv:
         with writing("--csv", Path(flags.csv)):
             pd.DataFrame(map(_row, rulings), columns=list(CSV_COLUMNS)).to_csv(flags.csv, index=False)
@@ -119,7 +121,7 @@ def _counts(rulings: Sequence[Ruling]) -> str:
 
 def _table(rulings: Sequence[Ruling]) -> Table:
     origin = rulings[0].origin
-    whose = {"article": "the article", "vendor": "vendors", "planted": "nobody: false on purpose"}[origin]
+    whose = {"article": "the article", "vendor": "vendors", "planted": "nobody, false on purpose"}[origin]
     title = f"claims of {whose}"
     table = Table(title=title, title_justify="left", box=None, pad_edge=False, show_lines=False, padding=(0, 2, 1, 0))
     table.add_column("claim", min_width=30, ratio=4)

@@ -1,5 +1,6 @@
 """Timing single ops, with all ranks busy at the same one: what a calibration of the machine is fitted to."""
 
+import itertools
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
@@ -201,13 +202,16 @@ def _turns(ops: Sequence[Op], most: int) -> Iterator[Sequence[Op]]:
 def _measure_turn(
     ops: Sequence[Op], collectives: GroupCollectives, seconds: float, *, session: Session, run: RunSettings
 ) -> Sequence[OpResult | FailedOp]:
-    """Time the ops in turns; one that cannot run here fails its turn, and the run goes on."""
+    """Time the ops in turns; of a turn that cannot run here each op is tried alone, and the run goes on."""
     priced = [_prices(op, run) for op in ops]
     instruments = session.instruments
     instruments.guard.at(_name(ops[0]), "timing")
     measured = attempt(instruments.ranks, "timing", lambda: _measure(ops, collectives, seconds, instruments, run))
+    if isinstance(measured, str) and len(ops) > 1:
+        tried = (_measure_turn([op], collectives, seconds / len(ops), session=session, run=run) for op in ops)
+        return list(itertools.chain.from_iterable(tried))
     if isinstance(measured, str):
-        return [FailedOp(written=now(), op=op, reason=measured) for op in ops]
+        return [FailedOp(written=now(), op=ops[0], reason=measured)]
     session.writer.append(measured.telemetry(written=now(), keys=[_name(op) for op in ops]))
     return [
         OpResult(

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
-from scipy.spatial.distance import cdist
 
 from tp.cost.curves.array import Array
 
@@ -36,6 +35,8 @@ class Residual:
 
     def log_correction(self, features: Array) -> Array:
         """[..., feature] to [...]: what to add to the logarithm of the curve's seconds."""
+        from scipy.spatial.distance import cdist  # a tenth of a second, which calibrations without rows need not wait
+
         shape = features.shape[:-1]
         scaled = (features.reshape(-1, features.shape[-1]) - np.array(self.centre)) / np.array(self.length)
         points, weights = np.array(self.points), np.array(self.weights)

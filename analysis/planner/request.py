@@ -160,7 +160,7 @@ def placed_theory(
         raise ConfigError(
             "--theory article: has no memory, no pipeline and no elementwise pass; use datasheet or calibrated"
         )
-    known = calibration or known_calibration("", node.device)
+    known = calibration or known_calibration("", node, link)
     theories = make_theories(node=node, link=link, calibration=known.calibration if known else None, network=network)
     by_name = {theory.name: theory for theory in theories}
     if name is not None and name not in by_name:

@@ -15,7 +15,7 @@ from tp.case import Strategy, Workload
 from tp.cost.article import article_pairs
 from tp.cost.calibrated import Calibration, find
 from tp.cost.choose import make_theories
-from tp.cost.known import KnownCalibration, known_calibration
+from tp.cost.known import known_calibration
 from tp.errors import ConfigError
 from tp.hardware import Link, Node, load_node
 from tp.model import ModelShape
@@ -77,14 +77,6 @@ def joining(node: Node) -> list[Link]:
     return [node.link(), *others]
 
 
-def calibration_over(node: Node, link: Link) -> KnownCalibration | None:
-    """What is known of the node's GPU; its collectives were measured over the default link, and price no other."""
-    known = known_calibration("", node.device)
-    if known is None or link.name == node.link().name:
-        return known
-    return replace(known, calibration=replace(known.calibration, collectives={}, rank_laws={}))
-
-
 def _row(model: ModelShape, workload: Workload, targets: Sequence[float], node: Node, link: Link) -> Row:
     balance = printed = None
     # Both are of products at peak, which those of decode, that read their weights for a token each, never reach.
@@ -118,7 +110,7 @@ def _is_measured(calibration: Calibration | None, dtype: Dtype) -> bool:
 def _findings(
     model: ModelShape, workload: Workload, targets: Sequence[float], node: Node, link: Link
 ) -> Iterator[Finding]:
-    known = calibration_over(node, link)
+    known = known_calibration("", node, link)
     calibration = None if known is None else known.calibration
     domain = replace(node, num_devices=MOST)
     for theory in make_theories(node=domain, link=link, calibration=calibration):

@@ -100,7 +100,7 @@ def plan(args: Sequence[str]) -> None:
     console = make_console(plain_width=WIDTH)
     for line in heading(request):
         console.print(line, markup=False)
-    known = known_calibration(flags.calibration, request.node.device)
+    known = known_calibration(flags.calibration, request.node, request.link)
     origin = f" (calibration {known.label})" if known is not None and request.theory.name == "calibrated" else ""
     console.print(f"theory: {request.theory.name}{origin}\n", markup=False)
     print_ranking(console, request, ranking, most=most)
@@ -119,6 +119,7 @@ def _request(flags: PlanFlags) -> Request:
                 f"--{name.replace('_', '-')} {getattr(flags, name)}: is of --phase {other} alone; drop it"
             )
     node, recomputes = resolve_node(flags.hardware), flags.recompute or ",".join(RECOMPUTES)
+    link = node.link(flags.link or None)
     sizes = int_ranges(flags.micro_batch, flag="--micro-batch", most=MOST_MICRO_BATCHES)
     if max(sizes) > MOST_MICRO_BATCH:
         raise ConfigError(f"--micro-batch {max(sizes)}: more than {MOST_MICRO_BATCH:,}; give fewer sequences")
@@ -128,8 +129,8 @@ def _request(flags: PlanFlags) -> Request:
         _whole(flags.gpus, "--gpus", MOST_GPUS) if flags.gpus else node.num_devices,
         phase=phase,
         theory=choice(flags.theory, THEORIES, flag="--theory") if flags.theory else None,
-        calibration=known_calibration(flags.calibration, node.device),
-        link=node.link(flags.link or None),
+        calibration=known_calibration(flags.calibration, node, link),
+        link=link,
         network=load_network(flags.network) if flags.network else None,
         batch=_whole(flags.batch, "--batch", MOST_BATCH) if flags.batch else None,
         seq=_whole(flags.seq, "--seq", MOST_TOKENS) if flags.seq else None,

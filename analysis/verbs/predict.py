@@ -80,7 +80,7 @@ def predict(args: Sequence[str]) -> None:
         require_suffix(out, flag="--out")
     node = resolve_node(flags.hardware)
     link = node.link(flags.link or None)
-    known = known_calibration(flags.calibration, node.device)
+    known = known_calibration(flags.calibration, node, link)
     theory = _theory(flags, node, link, known)
     suite = _suite(flags)
     chosen = defaults("cuda" if node.device.kind == "gpu" else "cpu", native_dtypes())

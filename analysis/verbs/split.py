@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from analysis.split.rows import csv_rows
 from analysis.split.scaling import Question, scale
-from analysis.split.survey import COLUMNS, STRATEGIES, calibration_over, survey, survey_rows
+from analysis.split.survey import COLUMNS, STRATEGIES, survey, survey_rows
 from analysis.verbs.output import make_console, writing
 from analysis.verbs.split_output import Machine, print_json, print_tables
 from tp.case import PHASES, Phase, Workload
@@ -98,7 +98,7 @@ def _machine(flags: SplitFlags) -> Machine:
     network = load_network(flags.network) if flags.network else None
     if network is not None and node.device.kind != "gpu":
         raise ConfigError(f"--network {flags.network}: only nodes of GPUs are priced over a network; leave it out")
-    known = known_calibration(flags.calibration, node.device) if flags.calibration else calibration_over(node, link)
+    known = known_calibration(flags.calibration, node, link)
     theories = make_theories(
         node=node, link=link, calibration=known.calibration if known is not None else None, network=network
     )

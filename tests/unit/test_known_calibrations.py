@@ -42,7 +42,9 @@ def test_what_is_shipped_holds_curves_with_citations_and_no_rows(path) -> None: 
 
 def layer_seconds(hardware: str, *, expected: bool = False, phase: str = "prefill", tp: int = 8) -> tuple[float, float]:
     node = load_node(hardware)
-    known = expected_calibration(node.device) if expected else known_calibration("", node.device).calibration  # type: ignore[union-attr]
+    given = known_calibration("", node, node.link())
+    assert given is not None
+    known = expected_calibration(node.device) if expected else given.calibration
     theory = CalibratedTheory(calibration=known, device=node.device, link=node.link())
     seq = 1 if phase == "decode" else 4096
     workload = Workload(phase=phase, batch=1, seq=seq, context=4096, dtype="bf16")  # type: ignore[arg-type]
@@ -78,8 +80,19 @@ def test_an_h100_of_ours_as_the_shipped_calibration_has_it() -> None:
 
 
 def test_a_cpu_is_expected_nothing_of() -> None:
-    device = load_node("h100-sxm").device
-    assert known_calibration("", replace(device, architecture=None, name="a CPU")) is None
+    node = load_node("h100-sxm")
+    cpu = replace(node, device=replace(node.device, architecture=None, name="a CPU"))
+    assert known_calibration("", cpu, cpu.link()) is None
+
+
+def test_over_another_link_no_curve_of_collectives_holds() -> None:
+    node = load_node("h100-sxm")
+    found = {link.name: known_calibration("", node, link) for link in node.links}
+    assert set(found) == {"nvlink4", "pcie5"}
+    curves = {name: known.calibration for name, known in found.items() if known is not None}
+    assert curves["nvlink4"].collectives and curves["nvlink4"].rank_laws
+    assert not curves["pcie5"].collectives and not curves["pcie5"].rank_laws
+    assert curves["pcie5"].gemm == curves["nvlink4"].gemm
 
 
 def test_nodes_are_found_by_their_device() -> None:

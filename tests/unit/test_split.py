@@ -18,12 +18,13 @@ from analysis.split.efficiency import Ranged, crossing, efficiency, reach
 from analysis.split.need import Rated, needed_rate
 from analysis.split.rows import sentence
 from analysis.split.scaling import OK, Curve, Degree, Question, dividing, scale
-from analysis.split.survey import calibration_over, joining, survey
+from analysis.split.survey import joining, survey
 from tp import catalogue
 from tp.case import STRATEGIES, Case, Phase, Strategy, Workload
 from tp.cost.article import article_pairs
 from tp.cost.choose import choose_chunks, make_theories
 from tp.cost.datasheet import DatasheetTheory
+from tp.cost.known import known_calibration
 from tp.cost.theory import Theory, estimate_plan
 from tp.errors import ConfigError
 from tp.hardware import Node, load_network, load_node
@@ -137,7 +138,7 @@ def test_the_crossing_lies_between_the_crossings_of_both_ends(values: list[tuple
 @cache
 def theory(hardware: str, name: str = "datasheet") -> Theory:
     node = load_node(hardware)
-    known = calibration_over(node, node.link())
+    known = known_calibration("", node, node.link())
     assert known is not None
     found = make_theories(node=node, link=node.link(), calibration=known.calibration)
     return next(each for each in found if each.name == name)
@@ -270,7 +271,7 @@ def test_degrees_that_cannot_run_say_why() -> None:
 
 def test_over_a_border_efficiency_falls_faster() -> None:
     node = load_node("h100-sxm")
-    known = calibration_over(node, node.link())
+    known = known_calibration("", node, node.link())
     assert known is not None
     network = load_network("roce-400")
     best = make_theories(node=node, link=node.link(), calibration=known.calibration, network=network)[-1]
@@ -413,7 +414,7 @@ def test_a_row_of_the_figure_knows_no_border_of_a_node(monkeypatch: pytest.Monke
     of_hardware(monkeypatch, "gh200")
     (row,) = survey(load_model("llama2-13b"), WORKLOAD, (0.5,))
     node = replace(load_node("gh200"), num_devices=128)
-    known = calibration_over(node, node.link())
+    known = known_calibration("", node, node.link())
     assert known is not None and row.node.num_devices == 1 and row.printed is None
     best = make_theories(node=node, link=node.link(), calibration=known.calibration)[-1]
     asked = question("gh200", theory=best, model=load_model("llama2-13b"), most=128, targets=(0.5,), node=None)

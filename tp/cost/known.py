@@ -1,12 +1,12 @@
 """Calibrations at hand: a user's file, those that come with the project, and none, with only a data sheet."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from tp import catalogue, schema
 from tp.cost.calibrated import CALIBRATION_VERSION, Calibration
 from tp.errors import ConfigError
-from tp.hardware import Device
+from tp.hardware import Device, Link, Node
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -17,14 +17,19 @@ class KnownCalibration:
     label: str
 
 
-def known_calibration(path: str, device: Device) -> KnownCalibration | None:
-    """The file that is given, else the one shipped for the device, else what is expected of a GPU of its class.
+def known_calibration(path: str, node: Node, link: Link) -> KnownCalibration | None:
+    """The file that is given, else the one shipped for the node's device, else what is expected of a GPU of its class.
 
-    None for a device of which nothing is expected, such as a CPU; ConfigError for a file that is no calibration of it.
+    Collectives of what is shipped were measured over the node's default link, so over another none of their curves
+    holds. None for a device of which nothing is expected, such as a CPU; ConfigError for a file that is no calibration
+    of it.
     """
+    device = node.device
     if path:
         return KnownCalibration(calibration=load_calibration(Path(path), device=device.name), label=path)
     shipped = shipped_calibration(device)
+    if shipped is not None and link.name != node.link().name:
+        shipped = replace(shipped, collectives={}, rank_laws={})
     if shipped is not None:
         return KnownCalibration(calibration=shipped, label=f"shipped, of published tables of {shipped.hardware}")
     if device.architecture is None:

@@ -113,13 +113,14 @@ def resolve_run(flags: RunFlags, *, name: str, dry_run: bool = False) -> RunSett
     launch = read_launch()
     node = resolve_node(flags.hardware)
     device = _device(flags.device, dry_run=dry_run)
-    known = known_calibration(flags.calibration, node.device)
+    link = node.link(flags.link or None)
+    known = known_calibration(flags.calibration, node, link)
     return RunSettings(
         command=tuple(sys.argv),
         launch=launch,
         device=device,
         node=node,
-        link=node.link(flags.link or None),
+        link=link,
         calibration_label=None if known is None else known.label,
         calibration=None if known is None else known.calibration,
         timeout_s=_timeout_s(flags.timeout),

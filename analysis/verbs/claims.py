@@ -46,6 +46,8 @@ class ClaimsFlags:
     """Also the vendors' claims of these names of configs/hardware or TOML files, or all (with the networks')."""
     claims: tuple[str, ...] = ()
     """Also the claims of these TOML files, in the form of configs/claims/article.toml."""
+    measured: bool = False
+    """Only what was measured."""
     json: bool = False
     """Print everything as JSON instead."""
     csv: str = ""
@@ -65,7 +67,7 @@ def claims(args: Sequence[str]) -> None:
             note(problem)
     rulings = [ruling for ledger in _ledgers(flags, runs) for ruling in judge(ledger, runs)]
     # What is planted is there to be measured.
-    rulings = [ruling for ruling in rulings if ruling.origin != "planted" or ruling.is_measured]
+    rulings = [r for r in rulings if r.is_measured or not (flags.measured or r.origin == "planted")]
     if flags.csv:
         with writing("--csv", Path(flags.csv)):
             pd.DataFrame(map(_row, rulings), columns=list(CSV_COLUMNS)).to_csv(flags.csv, index=False)
@@ -73,7 +75,11 @@ def claims(args: Sequence[str]) -> None:
         json.dump({"claims": [_row(ruling) for ruling in rulings]}, sys.stdout, indent=2, allow_nan=False)
         print()
     else:
-        _show(make_console(plain_width=WIDTH), rulings)
+        console = make_console(plain_width=WIDTH)
+        _show(console, rulings)
+        if not flags.measured:
+            nodes = [load_node(name) for name in catalogue.names("hardware")]
+            print_corrected(console, load_model(MODEL), corrected_table(load_model(MODEL), nodes))
     failures = control_failures(rulings)
     if failures:
         raise MeasurementError(f"{failures[0].claim.name}: is false on purpose and was not refuted; trust no verdict")
@@ -108,8 +114,8 @@ def _show(console: Console, rulings: Sequence[Ruling]) -> None:
         mine = [ruling for ruling in rulings if ruling.origin == origin]
         console.print(_table(mine))
         console.print(f"{origin}: {_counts(mine)}\n", markup=False)
-    model = load_model(MODEL)
-    print_corrected(console, model, corrected_table(model, [load_node(name) for name in catalogue.names("hardware")]))
+    if not rulings:
+        console.print("nothing that the records hold is claimed", markup=False)
 
 
 def _counts(rulings: Sequence[Ruling]) -> str:

@@ -160,3 +160,30 @@ def test_memory_is_measured_on_all_ranks_and_calibrates_nothing(torchrun, tmp_pa
     told = capsys.readouterr().err
     assert "12 ops of bench/memory.py, which are part of no layer; left out" in told
     assert "no op timed alone" in told
+
+
+def test_claims_are_measured_on_this_machine(records, torchrun, tiny, tmp_path, capsys):
+    """Six claims and more get their verdict from real ranks; one that is false on purpose is refuted."""
+    gemm, collectives = records
+    block = tmp_path / "block.jsonl"
+    flags = ("--model", str(tiny), "--tp", "1,2", "--seq", "64", "--seconds", "0.2", "--out", str(block))
+    strategies = ("--strategy", "columns,allreduce,sequence", "--phase", "prefill,train")
+    done = torchrun(2, "bench/block.py", *flags, *strategies)
+    assert done.returncode == 0, done.stderr[-4000:]
+    assert main(["claims", "--measured", "--json", "--records", *map(str, (gemm, collectives, block))]) == 0
+    rows = {row["name"]: row for row in json.loads(capsys.readouterr().out)["claims"]}
+    counted = {
+        "heads-are-independent": 1.0,
+        "activations-of-a-pipeline": pytest.approx(2.0, rel=0.05),
+        # columns sends 128 + 128 + 256 + 128 a token forward and 128 + 2 x 128 + 256 + 2 x 128 backward, allreduce
+        # 4 x 128 each: 1.25 in prefill, 1.5 in training.
+        "better-partitioning": (640 / 512 + (640 + 896) / 1024) / 2,
+    }
+    assert {name: rows[name]["measured"] for name in counted} == counted
+    assert {rows[name]["verdict"] for name in counted} == {"holds"}
+    assert {"communication-counts", "ffn-alike"} <= set(rows)
+    assert {name for name, row in rows.items() if row["origin"] == "vendor"} <= {
+        f"cpu-local {dtype} dense" for dtype in ("fp32", "bf16", "fp16")
+    }
+    assert [row["verdict"] for row in rows.values() if row["origin"] == "planted"] == ["refuted"]
+    assert len(rows) >= 6

@@ -12,6 +12,10 @@ from tp.suite import Suite
 
 pytestmark = pytest.mark.dist
 
+BLOCK_FOR_CLAIMS = (
+    "torchrun --nproc-per-node 2 bench/block.py --tp 1,2 --strategy columns,allreduce,sequence --phase prefill,train "
+    "--out block.jsonl"
+)
 PRETEND = ("--dry-run", "--world", "8", "--device", "cuda", "--hardware", "h100-sxm")
 
 
@@ -45,6 +49,10 @@ def test_every_command_is_tested_here(readme):
         "python -m analysis score unseen.jsonl --calibration machine.json": "test_calibrate_score.py",
         "torchrun --nproc-per-node 2 bench/collectives.py --plant-delay 1:5": "test_ops_cli.py",
         "torchrun --nproc-per-node 2 scripts/plain_loop.py": "test_ops_cli.py",
+        "torchrun --nproc-per-node 2 bench/memory.py --out memory.jsonl": "test_ops_cli.py",
+        BLOCK_FOR_CLAIMS: "test_ops_cli.py, at a tiny model's size",
+        "python -m analysis claims --measured --records gemm.jsonl memory.jsonl collectives.jsonl attention.jsonl "
+        "block.jsonl": "test_ops_cli.py",
         "python bench/block.py --emulate-tp 8 --model llama2-70b --seq 2048": "test_block_cli.py, at a tiny model's size",
     }
     others = [line for line in commands(readme) if line not in tested_elsewhere]
@@ -55,6 +63,7 @@ def test_every_command_is_tested_here(readme):
 def test_block_commands_fit_eight_gpus(readme, python):
     scripts = ("bench/attention.py", "bench/block.py")
     lines = [line for line in commands(readme) if any(word in line for word in scripts) and "--emulate-tp" not in line]
+    lines.remove(BLOCK_FOR_CLAIMS)
     assert len(lines) == 5
     for line in lines:
         words = shlex.split(line)
@@ -68,13 +77,24 @@ def test_block_commands_fit_eight_gpus(readme, python):
         assert done.returncode == 0, f"{line}\n{done.stderr}"
 
 
-def test_article_output_is_what_the_readme_shows(readme, capsys):
-    (line,) = [line for line in commands(readme) if "--theory article" in line]
-    words = shlex.split(line)
-    assert main(words[words.index("analysis") + 1 :]) == 0
-    printed = [row.rstrip() for row in capsys.readouterr().out.strip().splitlines()]
-    shown = [row.rstrip() for block in blocks(readme, "text") for row in block.strip().splitlines()]
-    assert all(row in shown for row in printed), [row for row in printed if row not in shown]
+def test_degrees_are_what_the_readme_shows(readme, capsys):
+    assert "python -m analysis claims" in commands(readme)
+    assert main(["claims"]) == 0
+    printed = {row.rstrip() for row in capsys.readouterr().out.splitlines()}
+    (shown,) = [block.strip().splitlines() for block in blocks(readme, "text") if "full layer, ring" in block]
+    assert len(shown) == 6
+    assert set(shown) <= printed
+
+
+def test_what_needs_no_machine_answers(readme, tmp_path, monkeypatch, capsys):
+    lines = [line for line in commands(readme) if " analysis split " in line or " analysis plan " in line]
+    assert len(lines) == 4
+    monkeypatch.chdir(tmp_path)
+    for line in lines:
+        words = shlex.split(line)
+        assert main(words[words.index("analysis") + 1 :]) == 0, line
+    assert len(list(tmp_path.rglob("*.svg"))) == len(list(tmp_path.rglob("*.png"))) == 2
+    assert "4 x 4 x 5" in capsys.readouterr().out
 
 
 def test_predictions_need_no_machine(readme, tmp_path, monkeypatch, capsys):

@@ -3,8 +3,8 @@
 from dataclasses import dataclass
 from math import exp, inf, log, nan
 
-from tp.cost.overheads import Overheads
-from tp.cost.theory import OpEstimate, Theory, TheoryName, estimate_plan, point
+from analysis.split.remember import Around
+from tp.cost.theory import OpEstimate, Theory, estimate_plan, point
 from tp.plan.ops import Collective, Op, Plan
 
 # A rate is bracketed by factors of this, and no link has more than the highest.
@@ -25,24 +25,11 @@ def no_need(target: float) -> Need:
     return Need(target=target, bytes_per_s=nan)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class AtRate:
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class AtRate(Around):
     """A theory whose collectives take `sent_bytes` at one rate, without latency; points only."""
 
-    theory: Theory
     bytes_per_s: float
-
-    @property
-    def name(self) -> TheoryName:
-        return self.theory.name
-
-    @property
-    def bounds(self) -> bool:
-        return self.theory.bounds
-
-    @property
-    def overheads(self) -> Overheads:
-        return self.theory.overheads
 
     def price(self, op: Op) -> OpEstimate | None:
         if isinstance(op, Collective):

@@ -1,4 +1,4 @@
-"""A theory that is asked for the price of an op once."""
+"""Theories around a theory: one that is asked for the price of an op once."""
 
 from dataclasses import dataclass, field
 
@@ -7,12 +7,11 @@ from tp.cost.theory import OpEstimate, Price, Theory, TheoryName
 from tp.plan.ops import Op
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Remembered:
-    """The same prices: degrees, strategies and the search for a rate ask for the same products again and again."""
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Around:
+    """All of a theory but its prices."""
 
     theory: Theory
-    _known: dict[Op, Price] = field(default_factory=dict)
 
     @property
     def name(self) -> TheoryName:
@@ -25,6 +24,13 @@ class Remembered:
     @property
     def overheads(self) -> Overheads:
         return self.theory.overheads
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Remembered(Around):
+    """The same prices: degrees, strategies and the search for a rate ask for the same products again and again."""
+
+    _known: dict[Op, Price] = field(default_factory=dict)
 
     def price(self, op: Op) -> OpEstimate | None:
         if op not in self._known:

@@ -80,7 +80,7 @@ class Question:
 
 def scale(question: Question, strategies: Sequence[Strategy]) -> list[Curve]:
     """The curve of every strategy; what several of them compute is priced once."""
-    question = replace(question, theory=Remembered(question.theory))
+    question = replace(question, theory=Remembered(theory=question.theory))
     return [_curve(question, strategy) for strategy in strategies]
 
 

@@ -12,7 +12,7 @@ from pydantic import with_config
 from tp import catalogue
 from tp.schema import STRICT, Name
 
-Relation = Literal["=", "<", ">"]
+Relation = Literal["=", "<", ">", ">="]
 Unit = Literal["1", "FLOP/B", "FLOP/s", "B/s", "B", "FLOP", "elements"]
 Origin = Literal["article", "vendor", "planted"]
 """Who says it; `planted` claims are known to be false, and show that the trial can refute."""
@@ -33,6 +33,8 @@ class Correction:
     """Instead of, and beside, the claim's own."""
     formula: str | None = None
     """Instead of the claim's own."""
+    beside: dict[str, str] = field(default_factory=dict)
+    """Formulas over the same inputs whose values the reason tells, by what they are."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

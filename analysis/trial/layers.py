@@ -41,8 +41,9 @@ class _Layer:
 
 
 def oracle_agreement(runs: Sequence[Run]) -> Finding | None:
-    """Split cases whose tensors all agree with the undivided oracle, as a share of those checked."""
-    checked = [case for run in runs for case in run.cases if case.planned.case.tp > 1 and case.result.checks]
+    """Split cases with heads whose tensors all agree with the undivided oracle, as a share of those checked."""
+    cases = [case for run in runs for case in run.cases if case.planned.case.tp > 1]
+    checked = [case for case in cases if case.planned.case.has_attention and case.result.checks]
     if not checked:
         return None
     passed = sum(all(check.passed for check in case.result.checks) for case in checked)
@@ -90,15 +91,10 @@ def saved_activations(runs: Sequence[Run]) -> Finding | None:
 
 
 def columns_over_allreduce(runs: Sequence[Run]) -> Finding | None:
-    """What `columns` sends over what `allreduce` sends, as dispatched, in the block where it matters most."""
-    found: dict[str, list[float]] = {}
-    for rows, columns in _pairs(runs, lambda case: replace(case, strategy="allreduce"), _is_columns):
-        if columns.sent_bytes and rows.sent_bytes:
-            found.setdefault(columns.planned.block, []).append(columns.sent_bytes / rows.sent_bytes)
-    if not found:
-        return None
-    block = max(found, key=lambda name: float(np.median(found[name])))
-    return _middle(found[block], f"{block}, bytes that a ring sends for what was dispatched")
+    """What `columns` sends over what `allreduce` sends, as dispatched, of whole layers: attention alone sends alike."""
+    pairs = _pairs(runs, lambda case: replace(case, strategy="allreduce"), _is_columns_layer)
+    found = [columns.sent_bytes / rows.sent_bytes for rows, columns in pairs if columns.sent_bytes and rows.sent_bytes]
+    return _middle(found, "whole layers, bytes that a ring sends for what was dispatched")
 
 
 def ffn_over_attention(runs: Sequence[Run]) -> Finding | None:
@@ -119,8 +115,8 @@ def _is_sequence_training(case: PlannedCase) -> bool:
     return case.strategy == "sequence" and case.tp > 1 and case.workload.phase == "train"
 
 
-def _is_columns(case: PlannedCase) -> bool:
-    return case.strategy == "columns" and case.tp > 1
+def _is_columns_layer(case: PlannedCase) -> bool:
+    return case.strategy == "columns" and case.tp > 1 and case.block == "block"
 
 
 def _layers(runs: Sequence[Run]) -> Iterator[_Layer]:

@@ -13,7 +13,7 @@ from analysis.planner.memory import fewest_stages as fewest_stages_of
 from analysis.split.balance import balance_degree
 from tp import catalogue
 from tp.case import BLOCKS, RECOMPUTES, STRATEGIES, Case, Phase, Workload
-from tp.cost.article import flops_per_byte
+from tp.cost.article import as_multi_head, flops_per_byte, largest_degree
 from tp.errors import ConfigError, TpbenchError
 from tp.flags import choice, positive_int
 from tp.hardware import load_network, load_node
@@ -82,27 +82,26 @@ def balance(name: str, hardware: str, over: str) -> float:
 
 
 def qkv_flops_per_byte(name: str, tp: str) -> float:
-    """QKV FLOPs of a rank over the bytes of its input, each kv head counted once, however many ranks hold it."""
-    return flops_per_byte(load_model(name), 1) / _degree(tp)
+    """QKV FLOPs that a rank computes over the bytes of its input; kv heads that several ranks hold, each computes."""
+    return flops_per_byte(load_model(name), _degree(tp))
+
+
+def article_rule(name: str, hardware: str, over: str) -> float:
+    """The degree at which multi-head QKV products take as long as receiving their input: the article's rule."""
+    shape = as_multi_head(load_model(name))
+    return largest_degree(shape, flops_per_s=peak(hardware, "bf16"), bytes_per_s=link(hardware, over))
 
 
 def qkv_weights(name: str, tp: str) -> float:
-    """Elements of one rank's share of the QKV weights, each kv head counted once."""
-    plan = build_plan(_case(load_model(name)), backend="nccl")
+    """Elements of the QKV weights that one of `tp` ranks holds."""
+    plan = build_plan(_case(load_model(name), tp=_degree(tp)), backend="nccl")
     product = next(op for op in _products(plan) if op.part == "qkv")
-    return product.n * product.k / _degree(tp)
+    return float(product.n * product.k)
 
 
-def q_elements(name: str, tokens: str) -> float:
-    """Elements of one head's queries."""
-    core = _core(load_model(name))
-    return float(positive_int(tokens, flag="tokens") * core.head_dim)
-
-
-def kv_elements(name: str, tokens: str) -> float:
-    """Elements of the keys of all heads, by query head."""
-    core = _core(load_model(name))
-    return positive_int(tokens, flag="tokens") * core.num_kv_heads * core.head_dim / core.num_heads
+def head_elements(name: str, tokens: str) -> float:
+    """Elements of one head's queries, or keys, or values."""
+    return float(positive_int(tokens, flag="tokens") * _core(load_model(name)).head_dim)
 
 
 def z_elements(name: str, tp: str, tokens: str) -> float:
@@ -175,8 +174,8 @@ def _core(shape: ModelShape, *, tp: int = 1) -> AttentionCore:
 QUANTITIES: Final[dict[str, Callable[..., float]]] = {
     function.__name__: function
     for function in (
-        *(model, peak, link, network, balance),
-        *(qkv_flops_per_byte, qkv_weights, q_elements, kv_elements, z_elements, core_flops),
+        *(model, peak, link, network, balance, article_rule),
+        *(qkv_flops_per_byte, qkv_weights, head_elements, z_elements, core_flops),
         *(product_flops, sent_elements, saved_bytes, fewest_stages),
     )
 }

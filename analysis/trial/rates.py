@@ -16,12 +16,14 @@ from bench.harness.record.records import OpResult
 from bench.harness.record.stats import summarise
 from tp.errors import ConfigError
 from tp.flags import choice
+from tp.hardware import LinkKind
 from tp.plan.ops import Collective, Elementwise, Gemm, StreamKind, bus_factor
 from tp.units import DTYPES, format_bytes
 
 AnyOp = TypeVar("AnyOp", Gemm, Elementwise, Collective)
 
 MEMORY_KINDS: Final[tuple[StreamKind, ...]] = ("copy", "triad", "read")
+MESHES: Final[tuple[LinkKind, ...]] = ("infinity-fabric",)
 HOST_KINDS: Final[tuple[StreamKind, ...]] = ("to_device", "to_host")
 
 
@@ -51,7 +53,8 @@ def host_bytes_per_s(runs: Sequence[Run]) -> Finding | None:
 def link_bytes_per_s(runs: Sequence[Run], kind: str) -> Finding | None:
     """The best bus bandwidth within a node over a link of `kind` (nccl-tests), one way.
 
-    Not of all-reduces that a switch adds up, which send less than their bus bandwidth counts.
+    Not of all-reduces that a switch adds up, which send less than their bus bandwidth counts; over a mesh only of all
+    devices, since fewer use fewer of its links.
     """
     return _best(
         _rate(result, op.size_bytes * bus_factor(op.kind, op.num_ranks), _collective(op))
@@ -59,6 +62,7 @@ def link_bytes_per_s(runs: Sequence[Run], kind: str) -> Finding | None:
         if run.headers[0].num_nodes == 1
         and run.headers[0].hardware.link().kind == kind
         and not (op.kind == "all_reduce" and run.headers[0].hardware.link().reduces_in_switch)
+        and not (kind in MESHES and op.num_ranks < run.headers[0].hardware.num_devices)
     )
 
 

@@ -4,9 +4,10 @@ And claims planted beside them that are known to be false: a trial that does not
 """
 
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Final
 
-from tp.claim import Claim, Correction, Ledger, Qualifier, Unit
+from tp.claim import Claim, Ledger, Qualifier
 from tp.hardware import DeviceKind, Link, Node, Peak
 
 # How much too high what is planted is: of GPUs as much as a sparse rate passed for a dense one, or a two-way for a
@@ -25,16 +26,9 @@ def network_ledger(network: Link) -> Ledger:
 
 
 def planted_ledger(node: Node) -> Ledger:
-    """The machine's dense peaks and memory rate, times `PLANTED_FACTOR`."""
-    claims = [
-        _planted(f"{node.name} {peak.dtype} dense", peak.flops_per_s, "FLOP/s", f"flops_per_s {peak.dtype}", node)
-        for peak in node.device.peaks
-        if peak.sparsity == "dense"
-    ]
-    if node.device.memory_bytes_per_s is not None:
-        rate = node.device.memory_bytes_per_s
-        claims.append(_planted(f"{node.name} memory", rate, "B/s", "memory_bytes_per_s", node))
-    return Ledger(origin="planted", source="this project", claims=tuple(claims))
+    """Every rate of the machine that a bench can measure, times `PLANTED_FACTOR`."""
+    measurable = [claim for claim in _claims(node) if claim.measured is not None]
+    return Ledger(origin="planted", source="this project", claims=tuple(_planted(claim, node) for claim in measurable))
 
 
 def _claims(node: Node) -> Iterator[Claim]:
@@ -119,19 +113,16 @@ def _link_measurement(link: Link, node: Node | None) -> str | None:
     return f"link_bytes_per_s {link.kind}" if link.name == node.link().name else None
 
 
-def _planted(name: str, rate: float, unit: Unit, measured: str, node: Node) -> Claim:
+def _planted(claim: Claim, node: Node) -> Claim:
+    """Without a correction: only a measurement refutes it."""
     factor = PLANTED_FACTOR[node.device.kind]
-    return Claim(
-        name=f"planted: {name}",
-        subject=node.device.name,
-        statement=f"{factor:g} times the data sheet's {measured.replace('_', ' ')}",
-        printed="",
-        stated=factor * rate,
-        unit=unit,
+    assert claim.stated is not None, "what can be measured is stated"
+    return replace(
+        claim,
+        name=f"planted: {claim.name}",
+        statement=f"{factor:g} times: {claim.statement}",
+        stated=factor * claim.stated,
         formula="rate",
-        inputs={"rate": factor * rate},
-        right=Correction(why="false on purpose, to see whether the trial refutes it", inputs={"rate": rate}),
-        measured=measured,
-        hardware=node.name,
-        qualifiers=("peak",),
+        inputs={"rate": factor * claim.stated},
+        doubt=None,
     )

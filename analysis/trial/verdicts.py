@@ -6,8 +6,8 @@
 - not testable here: nothing here computes or measures it
 
 A peak is held to be reachable: it holds when the best that was measured reaches `REACH` of it and does not beat it by
-more than the tolerance. Sparse rates passed for dense and two-way rates for one-way ones are twice too high, and even a
-machine at its best then stays under half.
+more than the tolerance, and with the right inputs it is as stated. Sparse rates passed for dense and two-way rates for
+one-way ones are twice too high, and even a machine at its best then stays under half.
 """
 
 from collections.abc import Iterator, Sequence
@@ -19,12 +19,17 @@ from analysis.trial.finding import Finding
 from analysis.trial.formula import evaluate
 from analysis.trial.layers import LAYER_FINDINGS
 from analysis.trial.rates import rate
+from analysis.trial.wording import format_quantity
 from tp.claim import Claim, Ledger, Origin
 from tp.errors import ConfigError
 from tp.units import format_signed_percent
 
 Verdict = Literal["holds", "holds with other inputs", "refuted", "not testable here"]
 VERDICTS: Final[tuple[Verdict, ...]] = get_args(Verdict)
+NOT_TESTABLE: Final[Verdict] = "not testable here"
+
+Standing = Literal["reached", "beaten", "out of reach"]
+OUT_OF_REACH: Final[Standing] = "out of reach"
 
 # Published tables reach 0.74 (NVLink, all-gather) to 0.96 (products) of dense, one-way peaks (aiconfigurator's tables
 # of A100 to B200), our H100 at its power limit 0.75 in bf16.
@@ -58,8 +63,9 @@ def judge(ledger: Ledger, runs: Sequence[Run]) -> list[Ruling]:
 
 
 def control_failures(rulings: Sequence[Ruling]) -> list[Ruling]:
-    """Planted claims that were measured and not refuted: then the trial refutes nothing."""
-    return [r for r in rulings if r.origin == "planted" and r.is_measured and r.verdict != "refuted"]
+    """Planted claims that were measured and not found out of reach: held, or beaten by a bench that is too fast."""
+    planted = [(r, r.finding) for r in rulings if r.origin == "planted"]
+    return [r for r, found in planted if found is not None and _standing(r.claim, found) != OUT_OF_REACH]
 
 
 def measured_of(claim: Claim, runs: Sequence[Run]) -> Finding | None:
@@ -76,64 +82,100 @@ def measured_of(claim: Claim, runs: Sequence[Run]) -> Finding | None:
 
 
 def _ruling(claim: Claim, ledger: Ledger, runs: Sequence[Run]) -> Ruling:
-    own = right = None
-    if claim.formula is not None:
-        own = evaluate(claim.formula, claim.inputs, where=claim.name)
-        right = own
-    if claim.formula is not None and claim.right is not None:
-        inputs = claim.inputs | claim.right.inputs
-        right = evaluate(claim.right.formula or claim.formula, inputs, where=f"{claim.name}, right")
+    values = _evaluated(claim)
     finding = None if claim.untestable else measured_of(claim, runs)
-    if finding is not None:
-        verdict, reason = _by_measurement(claim, finding)
-    elif claim.untestable is not None or own is None or right is None:
-        verdict, reason = "not testable here", claim.untestable or "nothing computes it"
+    if claim.untestable is not None or values is None:
+        verdict, reason = NOT_TESTABLE, claim.untestable or "nothing computes it"
+    elif finding is not None:
+        verdict, reason = _by_measurement(claim, values, finding)
     elif ledger.origin == "article":
-        verdict, reason = _by_arithmetic(claim, own, right)
+        verdict, reason = _by_arithmetic(claim, values)
     else:
-        verdict, reason = "not testable here", "; ".join(_unmeasured(claim, own, runs))
+        verdict, reason = NOT_TESTABLE, "; ".join(_unmeasured(claim, values.own, runs))
     return Ruling(
         claim=claim,
         origin=ledger.origin,
         source=ledger.source,
-        own=own,
-        right=right,
+        own=None if values is None else values.own,
+        right=None if values is None else values.right,
         finding=finding,
         verdict=verdict,
         reason=reason,
     )
 
 
-def _by_measurement(claim: Claim, finding: Finding) -> tuple[Verdict, str]:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Values:
+    """A claim's numbers."""
+
+    own: float
+    right: float
+    is_corrected: bool
+    """Whether another input, or by another formula another number, had to take the place of its own."""
+    beside: dict[str, float]
+
+
+def _evaluated(claim: Claim) -> _Values | None:
+    if claim.formula is None:
+        return None
+    own = evaluate(claim.formula, claim.inputs, where=claim.name)
+    if claim.right is None:
+        return _Values(own=own, right=own, is_corrected=False, beside={})
+    where, inputs = f"{claim.name}, right", claim.inputs | claim.right.inputs
+    right = evaluate(claim.right.formula or claim.formula, inputs, where=where)
+    changed = [
+        name
+        for name in claim.inputs
+        if evaluate(name, claim.inputs, where=claim.name) != evaluate(name, inputs, where=where)
+    ]
+    return _Values(
+        own=own,
+        right=right,
+        is_corrected=right != own if claim.right.formula else bool(changed),
+        beside={name: evaluate(formula, inputs, where=where) for name, formula in claim.right.beside.items()},
+    )
+
+
+def _by_measurement(claim: Claim, values: _Values, finding: Finding) -> tuple[Verdict, str]:
+    """What is measured decides; but nothing that is merely within reach holds against its own arithmetic."""
     assert claim.stated is not None, "a claim with a measured counterpart has a formula"
-    if "peak" in claim.qualifiers:
-        return _peak_verdict(claim, claim.stated, finding)
-    # Refuted only if the whole interval is on the other side.
-    ends = (finding.low, finding.value, finding.high)
-    verdict: Verdict = "holds" if any(_satisfies(claim, end) for end in ends) else "refuted"
-    return verdict, f"measured: {finding.text}"
+    if "peak" not in claim.qualifiers:
+        # Refuted only if the whole interval is on the other side.
+        ends = (finding.low, finding.value, finding.high)
+        holds = any(_satisfies(claim, end) for end in ends)
+        return "holds" if holds else "refuted", f"measured: {finding.text}"
+    share = f"measured {100 * finding.value / claim.stated:.0f} % of it ({finding.text})"
+    match _standing(claim, finding):
+        case "beaten":
+            return "refuted", f"beaten: {share}" + (f"; {claim.doubt}" if claim.doubt else "")
+        case "out of reach":
+            return "refuted", f"out of reach: {share}; a peak counts as reachable from {100 * REACH:.0f} % on"
+        case "reached":
+            if claim.right is None:
+                return "holds", share
+            verdict, reason = _by_arithmetic(claim, values)
+            return verdict, f"{reason}; {share}"
 
 
-def _peak_verdict(claim: Claim, stated: float, finding: Finding) -> tuple[Verdict, str]:
-    share = f"measured {100 * finding.value / stated:.0f} % of it ({finding.text})"
-    if finding.low > stated * (1 + claim.tolerance):
-        more = f"; {claim.doubt}" if claim.doubt else ""
-        return "refuted", f"beaten: {share}{more}"
-    if finding.high < stated * REACH:
-        return "refuted", f"out of reach: {share}; a peak counts as reachable from {100 * REACH:.0f} % on"
-    return "holds", share
+def _standing(claim: Claim, finding: Finding) -> Standing:
+    """Where what was measured, to the ends of its interval, stands to a peak."""
+    assert claim.stated is not None, "a peak is stated"
+    if finding.low > claim.stated * (1 + claim.tolerance):
+        return "beaten"
+    return OUT_OF_REACH if finding.high < claim.stated * REACH else "reached"
 
 
-def _by_arithmetic(claim: Claim, own: float, right: float) -> tuple[Verdict, str]:
+def _by_arithmetic(claim: Claim, values: _Values) -> tuple[Verdict, str]:
     reasons = [claim.note or "recomputed"] if claim.right is None else [claim.right.why]
-    follows, holds = _satisfies(claim, own), _satisfies(claim, right)
-    if claim.right is not None and not follows:
+    if claim.right is not None and not _satisfies(claim, values.own):
         reasons.append("its own inputs do not give it")
-    if claim.relation == "=" and claim.stated and right != own:
-        reasons.append(f"{format_signed_percent(right / claim.stated - 1)}, tolerance {100 * claim.tolerance:g} %")
-    if not holds:
+    if claim.relation == "=" and claim.stated and values.right != values.own:
+        off = format_signed_percent(values.right / claim.stated - 1)
+        reasons.append(f"{off}, tolerance {100 * claim.tolerance:g} %")
+    reasons += [f"{name}: {format_quantity(value, claim.unit)}" for name, value in values.beside.items()]
+    if not _satisfies(claim, values.right):
         return "refuted", "; ".join(reasons)
-    same = follows and (claim.right is None or right == own)
+    same = _satisfies(claim, values.own) and not values.is_corrected
     return "holds" if same else "holds with other inputs", "; ".join(reasons)
 
 
@@ -161,6 +203,8 @@ def _satisfies(claim: Claim, value: float) -> bool:
             return value < claim.stated
         case ">":
             return value > claim.stated
+        case ">=":
+            return value >= claim.stated
         case "=":
             # Rounding errors of the arithmetic itself are no difference.
             return abs(value - claim.stated) <= max(claim.tolerance, 1e-9) * abs(claim.stated)

@@ -17,6 +17,7 @@ from analysis.load import Run, load_run
 from analysis.trial.degrees import corrected_table
 from analysis.trial.vendor import network_ledger, planted_ledger, vendor_ledger
 from analysis.trial.verdicts import VERDICTS, Ruling, control_failures, judge, require_one_machine_a_name
+from analysis.trial.wording import format_quantity
 from analysis.verbs.degree_table import print_corrected
 from analysis.verbs.output import make_console, note, writing
 from tp import catalogue
@@ -25,7 +26,6 @@ from tp.errors import MeasurementError
 from tp.flags import comma_list, parse_flags
 from tp.hardware import Node, load_network, load_node
 from tp.model import load_model
-from tp.units import format_bytes, format_flops, format_flops_rate, format_rate, significant
 
 WIDTH: Final = 190
 # The model of the article.
@@ -76,7 +76,7 @@ def claims(args: Sequence[str]) -> None:
         print()
     else:
         console = make_console(plain_width=WIDTH)
-        _show(console, rulings)
+        _show(console, rulings, runs)
         if not flags.measured:
             nodes = [load_node(name) for name in catalogue.names("hardware")]
             print_corrected(console, load_model(MODEL), corrected_table(load_model(MODEL), nodes))
@@ -109,11 +109,13 @@ def _nodes(flags: ClaimsFlags, runs: Sequence[Run]) -> Iterator[Node]:
     yield from (node for node in map(load_node, names) if node.name not in measured)
 
 
-def _show(console: Console, rulings: Sequence[Ruling]) -> None:
+def _show(console: Console, rulings: Sequence[Ruling], runs: Sequence[Run]) -> None:
     for origin in dict.fromkeys(ruling.origin for ruling in rulings):
         mine = [ruling for ruling in rulings if ruling.origin == origin]
         console.print(_table(mine))
         console.print(f"{origin}: {_counts(mine)}\n", markup=False)
+    if runs and not any(ruling.origin == "planted" for ruling in rulings):
+        console.print("no rate was measured, so no planted claim shows that the trial refutes", markup=False)
     if not rulings:
         console.print("nothing that the records hold is claimed", markup=False)
 
@@ -145,10 +147,10 @@ def _words(ruling: Ruling) -> tuple[str, ...]:
     claim, found = ruling.claim, ruling.finding
     return (
         f"{claim.subject}: {claim.statement}",
-        "-" if claim.stated is None else _relation(claim) + _format(claim.stated, claim),
+        "-" if claim.stated is None else _relation(claim) + format_quantity(claim.stated, claim.unit),
         _optional(ruling.own, claim),
         "as given" if ruling.own is not None and claim.right is None else _optional(ruling.right, claim),
-        "-" if found is None else _format(found.value, claim),
+        "-" if found is None else format_quantity(found.value, claim.unit),
         ruling.verdict,
         ruling.reason,
     )
@@ -159,25 +161,7 @@ def _relation(claim: Claim) -> str:
 
 
 def _optional(value: float | None, claim: Claim) -> str:
-    return "-" if value is None else _format(value, claim)
-
-
-def _format(value: float, claim: Claim) -> str:
-    match claim.unit:
-        case "B/s":
-            return format_rate(value)
-        case "FLOP/s":
-            return format_flops_rate(value)
-        case "B":
-            return format_bytes(value)
-        case "FLOP":
-            return format_flops(value)
-        case "elements":
-            return f"{value:,.0f}"
-        case "FLOP/B":
-            return f"{value:,.0f} FLOP/B"
-        case "1":
-            return significant(value)
+    return "-" if value is None else format_quantity(value, claim.unit)
 
 
 def _row(ruling: Ruling) -> dict[str, Any]:

@@ -11,8 +11,8 @@ from tp.claim import Claim, Ledger, Qualifier
 from tp.hardware import DeviceKind, Link, Node, Peak
 
 # How much too high what is planted is: of GPUs as much as a sparse rate passed for a dense one, or a two-way for a
-# one-way one. Of a CPU a nominal clock is known, which turbo may beat by half.
-PLANTED_FACTOR: Final[dict[DeviceKind, float]] = {"gpu": 2.0, "cpu-core": 4.0}
+# one-way one. Of a CPU a nominal clock is known, or an idle one, which turbo beats several times.
+PLANTED_FACTOR: Final[dict[DeviceKind, float]] = {"gpu": 2.0, "cpu-core": 10.0}
 
 
 def vendor_ledger(node: Node) -> Ledger:

@@ -307,7 +307,10 @@ def test_the_verb_refutes_1979_on_an_h100(capsys: pytest.CaptureFixture[str]) ->
     records = [str(RECORDS / f"h100-{name}.jsonl") for name in ("gemm", "memory", "block")]
     assert main(["claims", "--json", "--records", *records]) == 0
     rows = {row["name"]: row for row in json.loads(capsys.readouterr().out)["claims"]}
-    assert (rows["h100-peak"]["verdict"], rows["pcie5-rate"]["verdict"]) == ("refuted", "holds")
+    assert rows["h100-peak"]["verdict"] == "refuted"
+    # 126 GB/s after coding, of which 108 were reached.
+    assert rows["pcie5-rate"]["verdict"] == "holds with other inputs"
+    assert "measured 84 % of it" in rows["pcie5-rate"]["reason"]
     assert rows["h100-peak"]["measured"] == pytest.approx(786e12, rel=0.01)
     # The A100's claim is another machine's.
     assert rows["a100-peak"]["measured"] is None

@@ -238,3 +238,10 @@ def test_what_has_no_prior_is_refused(
 ) -> None:
     with pytest.raises(ConfigError, match=message):
         prior_seconds("all_reduce", 1e6, num_ranks, link=of, num_nodes=num_nodes, network=network)
+
+
+def test_few_ranks_of_a_mesh_have_few_links() -> None:
+    link = load_node("mi300x").link()
+    rates = bus_rate("send_recv", np.array([2, 4, 8]), link)
+    # 64 GB/s a link and way, of which NCCL counts on 80 %.
+    assert rates == pytest.approx([0.8 * 64e9, 0.8 * 3 * 64e9, 0.8 * 448e9])

@@ -259,6 +259,9 @@ def bus_rate(kind: CollectiveKind, num_ranks: ArrayLike, link: Link, *, peer_to_
     """Bytes a second that a ring of the Simple protocol sends from each rank (busbw of nccl-tests)."""
     ranks, path = _ranks(num_ranks), PATHS[link.kind]
     rate = np.full_like(ranks, _line_rate(link) * LINE_SHARE[path])
+    if link.kind == "infinity-fabric" and link.lane_bytes_per_s is not None:
+        # A mesh: each rank has one link to each other one.
+        rate = np.minimum(rate, (ranks - 1) * link.lane_bytes_per_s * LINE_SHARE[path])
     if path == "nvlink":
         return np.asarray(rate / (1 + COPY[kind] / ranks))
     if link.kind == "host-memory" or (path == "pcie" and not peer_to_peer):

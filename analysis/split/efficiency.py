@@ -2,8 +2,9 @@
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from math import exp, hypot, inf, isfinite, isinf, log, nan
+from math import exp, hypot, inf, isfinite, isinf, log, nan, sqrt
 
+from tp.cost.curves.trust import LAYER_LOG_ERROR_90
 from tp.cost.theory import PartEstimate
 
 
@@ -30,11 +31,12 @@ def ranged(part: PartEstimate) -> Ranged:
     return Ranged(value=part.seconds, low=part.low_s, high=part.high_s)
 
 
-def efficiency(one: Ranged, many: Ranged, tp: int) -> Ranged:
-    """E(n) = T(1)/(n T(n)).
+def efficiency(one: Ranged, many: Ranged, tp: int, *, compute: Ranged, sending: Ranged) -> Ranged:
+    """E(n) = T(1)/(n T(n)), where T(n) is `many`, of which `compute` takes a share c and exposed `sending` the rest.
 
-    The errors of T(1) and T(n) count as independent: half-widths of the logarithms add as squares. Where both come
-    from one curve that errs for both alike, the interval is wider than it need be. E(1) is 1 whatever T(1) is.
+    What products take longer than predicted they take in both times: to first order ln E errs by (1 - c) (w_c e_c -
+    w_s e_s), w the half-widths of the logarithms, e independent of each other, and by what two layers of one machine
+    differ in beyond that (`LAYER_LOG_ERROR_90`, once each). E(1) is 1 whatever T(1) is.
     """
     if tp == 1:
         return Ranged(value=1.0, low=1.0, high=1.0)
@@ -43,9 +45,19 @@ def efficiency(one: Ranged, many: Ranged, tp: int) -> Ranged:
     value = one.value / (tp * many.value)
     if not (one.has_interval or many.has_interval):
         return Ranged(value=value, low=value, high=value)
-    down = hypot(log(one.value / one.low), log(many.high / many.value))
-    up = hypot(log(one.high / one.value), log(many.value / many.low))
+    exposed, apart = max(0.0, 1 - compute.value / many.value), sqrt(2) * LAYER_LOG_ERROR_90
+    down = hypot(exposed * _below(compute), exposed * _above(sending), apart)
+    up = hypot(exposed * _above(compute), exposed * _below(sending), apart)
     return Ranged(value=value, low=value * exp(-down), high=value * exp(up))
+
+
+def _below(each: Ranged) -> float:
+    """Half-width of the logarithm under the value; of nothing none."""
+    return log(each.value / each.low) if each.value > 0 else 0.0
+
+
+def _above(each: Ranged) -> float:
+    return log(each.high / each.value) if each.value > 0 else 0.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -133,21 +133,21 @@ def _unpriced(estimate: Estimate, tp: int) -> str | None:
 
 def _priced(question: Question, plan: Plan, estimate: Estimate, undivided: Ranged, status: str) -> Degree:
     tp, total = plan.case.tp, ranged(estimate.part("total"))
-    compute, sending = ranged(estimate.part("compute")).value, ranged(estimate.part("communication")).value
+    compute, sending = ranged(estimate.part("compute")), ranged(estimate.part("communication"))
     is_one = tp == 1 or not plan.sent_bytes
-    hidden = nan if is_one else _hidden_share(compute, sending, total.value)
+    hidden = nan if is_one else _hidden_share(compute.value, sending.value, total.value)
     rated = Rated(plan=plan, theory=question.theory, undivided_s=undivided.value)
     return Degree(
         tp=tp,
         chunks=plan.case.chunks,
         status=status,
         seconds=total,
-        efficiency=efficiency(total if tp == 1 else undivided, total, tp),
-        compute_share=compute / total.value,
-        communication_share=0.0 if is_one else sending / total.value,
+        efficiency=efficiency(total if tp == 1 else undivided, total, tp, compute=compute, sending=sending),
+        compute_share=compute.value / total.value,
+        communication_share=0.0 if is_one else sending.value / total.value,
         hidden_share=hidden,
         sent_bytes=plan.sent_bytes,
-        reached_bytes_per_s=nan if is_one else plan.sent_bytes / sending,
+        reached_bytes_per_s=nan if is_one else plan.sent_bytes / sending.value,
         extrapolated=estimate.part("total").extrapolated,
         needs=tuple(
             no_need(target) if is_one or isnan(undivided.value) else needed_rate(rated, target)

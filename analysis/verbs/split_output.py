@@ -84,8 +84,8 @@ def _table(curve: Curve) -> Table:
     table = Table(box=None, pad_edge=False)
     chunked = any(degree.chunks > 1 for degree in curve.degrees)
     headings = ["TP", *(["chunks"] if chunked else []), "time", "90 % interval", "efficiency", "90 % interval"]
-    headings += ["compute", "communication", "hidden", "link reaches"]
-    for heading in (*headings, *(f"rate for {percent(target)}" for target in curve.targets)):
+    headings += ["compute", "communication", "hidden", "busbw"]
+    for heading in (*headings, *(f"busbw for {percent(target)}" for target in curve.targets)):
         table.add_column(heading, justify="right", no_wrap=True)
     for degree in curve.degrees:
         if degree.status == OK:

@@ -23,6 +23,7 @@ from tp import catalogue
 from tp.case import STRATEGIES, Case, Phase, Strategy, Workload
 from tp.cost.article import article_pairs
 from tp.cost.choose import choose_chunks, make_theories
+from tp.cost.curves.trust import LAYER_LOG_ERROR_90
 from tp.cost.datasheet import DatasheetTheory
 from tp.cost.known import known_calibration
 from tp.cost.theory import Theory, estimate_plan
@@ -98,17 +99,26 @@ def number(value: float, width: float = 0.0) -> Ranged:
     return Ranged(value=value, low=value * exp(-width), high=value * exp(width))
 
 
-def test_errors_of_both_times_add_as_squares() -> None:
-    found = efficiency(number(8.0, 0.3), number(1.25, 0.4), 8)
+def test_only_what_both_times_do_not_share_widens_an_efficiency() -> None:
+    # T(8) is 1.25, of which products 1.0 and what is exposed of sending a fifth.
+    one, many = number(8.0, 0.3), number(1.25, 0.4)
+    found = efficiency(one, many, 8, compute=number(1.0, 0.3), sending=number(0.25, 0.4))
     assert found.value == pytest.approx(0.8)
-    assert (log(found.high / found.value), log(found.value / found.low)) == pytest.approx((0.5, 0.5))
-    skewed = efficiency(Ranged(value=8.0, low=7.0, high=10.0), Ranged(value=1.25, low=1.2, high=1.5), 8)
-    assert log(0.8 / skewed.low) == pytest.approx(hypot(log(8 / 7), log(1.5 / 1.25)))
-    assert log(skewed.high / 0.8) == pytest.approx(hypot(log(10 / 8), log(1.25 / 1.2)))
-    assert not efficiency(number(8.0), number(1.25), 8).has_interval
-    assert efficiency(number(8.0, 0.3), number(8.0, 0.3), 1) == number(1.0)
+    width = hypot(0.2 * 0.3, 0.2 * 0.4, sqrt(2) * LAYER_LOG_ERROR_90)
+    assert (log(found.high / found.value), log(found.value / found.low)) == pytest.approx((width, width))
+    # Slower products than predicted hide a slow link, and raise efficiency.
+    compute = Ranged(value=1.0, low=0.99, high=2.0)
+    skewed = efficiency(one, many, 8, compute=compute, sending=number(0.25, 0.0))
+    assert log(skewed.high / 0.8) == pytest.approx(hypot(0.2 * log(2.0), sqrt(2) * LAYER_LOG_ERROR_90))
+    assert log(0.8 / skewed.low) == pytest.approx(hypot(0.2 * log(1 / 0.99), sqrt(2) * LAYER_LOG_ERROR_90))
+    # Where nothing is exposed the machine's own errors cancel.
+    hidden = efficiency(one, many, 8, compute=number(1.25, 0.4), sending=number(1.0, 2.0))
+    assert log(hidden.high / 0.8) == pytest.approx(sqrt(2) * LAYER_LOG_ERROR_90)
+    nothing = number(0.0)
+    assert not efficiency(number(8.0), number(1.25), 8, compute=number(1.0), sending=nothing).has_interval
+    assert efficiency(number(8.0, 0.3), number(8.0, 0.3), 1, compute=number(8.0), sending=nothing) == number(1.0)
     for bad in (nan, 0.0, inf):
-        assert isnan(efficiency(number(bad), number(1.0), 2).value)
+        assert isnan(efficiency(number(bad), number(1.0), 2, compute=number(1.0), sending=nothing).value)
 
 
 def test_a_crossing_is_linear_in_the_logarithm_of_the_degree() -> None:

@@ -12,7 +12,7 @@ from analysis.planner.request import Request
 from tp.case import TOKEN_STRATEGIES, Recompute, Strategy
 from tp.units import format_bytes
 
-IDLE_PERCENT: Final = 10
+BUBBLE_PERCENT: Final = 10
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,8 +29,8 @@ class Deep:
 
     @property
     def least_batch(self) -> int:
-        """Sequences for a bubble of no more than `IDLE_PERCENT` of the step, at micro-batch 1."""
-        return least_micro_batches(self.pp, idle_percent=IDLE_PERCENT)
+        """Sequences for a bubble (pp - 1)/M of no more than `BUBBLE_PERCENT`, at micro-batch 1."""
+        return least_micro_batches(self.pp, bubble_percent=BUBBLE_PERCENT)
 
 
 def deepest(request: Request) -> tuple[Deep, ...]:
@@ -73,8 +73,8 @@ def sentences(request: Request, ranking: Ranking) -> Iterator[str]:
     for deep in deeps:
         yield f"{_word(deep)}: {_stages(request, deep)}. {_here(deep, ranking)}."
     yield (
-        f"A bubble of at most {IDLE_PERCENT} % of a step needs {100 // IDLE_PERCENT - 1} (pp - 1) micro-batches, of "
-        f"one sequence and without replicas: {', '.join(map(_batch, deeps))}."
+        f"A bubble (pp - 1)/M of at most {BUBBLE_PERCENT} % needs M = {100 // BUBBLE_PERCENT} (pp - 1) micro-batches, "
+        f"of one sequence and without replicas: {', '.join(map(_batch, deeps))}."
     )
 
 

@@ -5,10 +5,14 @@ after the other, and each device has a port of the network of its own.
 """
 
 from collections.abc import Iterator
+from dataclasses import dataclass
+from fractions import Fraction
+from functools import cache
 from math import isqrt, lcm
 
-from analysis.planner.request import Request
+from analysis.planner.request import Phase, Request
 from tp.case import Strategy
+from tp.model import ModelShape
 from tp.plan.shards import misfit
 
 Degrees = tuple[int, int, int]
@@ -73,28 +77,66 @@ def sends_cross(request: Request) -> bool:
     return request.num_gpus > request.node.num_devices
 
 
-def replica_nodes(request: Request, degrees: Degrees) -> int:
-    """The most nodes that ranks of one gradient sum are on, rounded up to a number that divides them.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Spread:
+    """Where the ranks of a gradient sum are, of the sums of all stages the most spread."""
 
-    The ranks of a stage are tp*dp in a row, those of one sum every tp-th of these.
-    """
+    nodes: int
+    """The most that ranks of one sum are on."""
+    fewest: int
+    """The fewest ranks of one sum on any of its nodes, where there are several."""
+
+    def priced_nodes(self, dp: int) -> int:
+        """As many equal nodes as have no more ports than the smallest: the sum goes at that one's pace.
+
+        Prices are of equal nodes, so ports are rounded down to what divides the replicas.
+        """
+        return 1 if self.nodes == 1 else dp // max(ports for ports in divisors(dp) if ports <= self.fewest)
+
+
+def replica_spread(request: Request, degrees: Degrees) -> Spread:
+    """The ranks of a stage are tp*dp in a row, those of one sum every tp-th of these."""
     tp, pp, dp = degrees
     devices, held = request.node.num_devices, tp * dp
     # Where a stage begins within its node repeats after so many stages.
-    firsts = [stage * held for stage in range(min(pp, lcm(held, devices) // held))]
-    spans = [(first + held - tp) // devices - first // devices + 1 for first in firsts]
-    return next(nodes for nodes in divisors(dp) if nodes >= min(dp, max(spans)))
+    starts = [stage * held for stage in range(min(pp, lcm(held, devices) // held))]
+    nodes, fewest = 1, dp
+    for first in {(start + place) % devices for start in starts for place in range(min(tp, devices))}:
+        last = first + (dp - 1) * tp
+        spanned = min(dp, last // devices + 1)
+        if spanned > 1:
+            ends = -(-(devices - first) // tp), last % devices // tp + 1
+            nodes, fewest = max(nodes, spanned), min(fewest, *ends, max(1, devices // tp))
+    return Spread(nodes=nodes, fewest=fewest)
 
 
-def layers_of(num_layers: int, pp: int) -> tuple[int, ...]:
-    """Layers of each stage, as even as they go.
+@cache
+def layers_of(model: ModelShape, pp: int, phase: Phase = "train") -> tuple[int, ...]:
+    """Layers of each stage.
 
-    Where they do not divide, the stages in the middle have one more: the first also holds the embedding and the
-    activations of most micro-batches, the last the output layer. At last the first one gets one more.
+    In training so that the slowest stage is the least, whatever the theory: the last also has the output layer, worth
+    `output_share` layers, and holds fewer layers where that helps, at least one (Megatron-LM can be told so). The
+    others hold the rest as evenly as it goes: where it does not divide, those in the middle have one more, as the first
+    also holds the embedding and the activations of most micro-batches. In serving, whose prompts pass the output layer
+    with one token each, the last is spared no more than one layer, as vLLM cuts.
     """
-    each, more = divmod(num_layers, pp)
-    larger = {*range(1, more + 1)} if more < pp - 1 else {*range(pp - 1)} if more else set[int]()
-    return tuple(each + (stage in larger) for stage in range(pp))
+    if pp == 1:
+        return (model.num_layers,)
+    share = output_share(model) if phase == "train" else Fraction(0)
+
+    def slowest(last: int) -> Fraction:
+        return max(Fraction(-(-(model.num_layers - last) // (pp - 1))), last + share)
+
+    last = min(range(model.num_layers // pp, 0, -1), key=slowest)  # the first of the least: the most even one
+    each, more = divmod(model.num_layers - last, pp - 1)
+    return (*(each + (1 <= stage <= more) for stage in range(pp - 1)), last)
+
+
+def output_share(model: ModelShape) -> Fraction:
+    """FLOPs of the output layer over those of a layer's products, of a token's forward pass."""
+    attention = 2 * (model.attention_width + model.kv_width)
+    ffn = (3 if model.gated else 2) * model.ffn_width
+    return Fraction(model.vocab_size, attention + ffn)
 
 
 def divisors(number: int) -> tuple[int, ...]:

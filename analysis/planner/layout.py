@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from math import log
 from typing import Final, Literal, get_args
 
 from tp.case import Recompute, Strategy
@@ -24,6 +25,26 @@ TimeTerm = Literal[
 ]
 TIME_TERMS: Final[tuple[TimeTerm, ...]] = get_args(TimeTerm)
 
+Source = Literal["products", "TP communication", "network", "optimizer"]
+"""What errs together: the times of a term err by the source that they scale with."""
+SOURCES: Final[Mapping[TimeTerm, Source]] = {
+    "compute": "products",
+    "prefill compute": "products",
+    "decode compute": "products",
+    "TP communication": "TP communication",
+    "recomputation": "products",
+    "uneven stages": "products",
+    "bubble": "products",
+    "stage sends": "network",
+    "gradient sum": "network",
+    "optimizer": "optimizer",
+}
+
+# What a card reports may be more than its sheet says: an "80 GB" A100 or H100 has 81 920 MiB (NVML), 85.9e9 bytes.
+MORE_THAN_SHEET: Final = 0.07
+# Beyond this share of the memory fragmentation and libraries' buffers may break a layout that fits; a convention.
+TIGHT: Final = 0.95
+
 Status = Literal["fits", "does not fit", "cannot be", "no price"]
 """Whether a layout can be run: it fits; its memory does not; it cannot be laid out so; the theory lacks a price."""
 
@@ -43,9 +64,10 @@ class Span:
     def times(self, count: float) -> "Span":
         return Span(self.seconds * count, self.low_s * count, self.high_s * count)
 
-    def overlaps(self, other: "Span") -> bool:
-        """Whether the intervals have a point in common."""
-        return self.low_s <= other.high_s and other.low_s <= self.high_s
+    @property
+    def log_error(self) -> float:
+        """Half the interval's width, on a log scale; of nothing none."""
+        return log(self.high_s / self.low_s) / 2 if self.low_s > 0 else 0.0
 
 
 NOTHING: Final = Span(0.0, 0.0, 0.0)
@@ -79,6 +101,16 @@ class Memory:
         return self.total <= self.capacity
 
     @property
+    def is_near(self) -> bool:
+        """Whether it is over the sheet's capacity, by less than cards may report beyond their sheet."""
+        return self.capacity < self.total < (1 + MORE_THAN_SHEET) * self.capacity
+
+    @property
+    def is_tight(self) -> bool:
+        """Whether it fits, but nearly fills the memory."""
+        return TIGHT * self.capacity < self.total <= self.capacity
+
+    @property
     def largest(self) -> MemoryTerm:
         """The term that takes most."""
         return max(self.terms, key=lambda term: self.terms[term])
@@ -91,6 +123,8 @@ class Timing:
     whole: Span
     terms: Mapping[TimeTerm, float]
     """Seconds; they add up to the whole."""
+    log_errors: Mapping[Source, float]
+    """Half-widths of each source's 90 % interval, on a log scale."""
     num_micro_batches: int
     """Of one replica; in serving of its prompts."""
     tokens_per_s: float
@@ -101,6 +135,10 @@ class Timing:
     """One prompt through all stages."""
     per_token: Span | None = None
     """Between two tokens of a sequence."""
+
+    def share(self, source: Source) -> float:
+        """What of the whole errs with this source."""
+        return sum(seconds for term, seconds in self.terms.items() if SOURCES[term] == source) / self.whole.seconds
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -114,7 +152,7 @@ class Layout:
     reason: str = ""
     """Empty of the first."""
     is_certain: bool = True
-    """Whether its interval is apart from the first's; where not, the order of both is not certain."""
+    """Whether it is slower than the first beyond what errors leave open (`certainty.least_ratio`); of bounds never."""
     choice: Choice | None = None
     memory: Memory | None = None
     timing: Timing | None = None

@@ -57,6 +57,12 @@ class Holder:
         case = self._training_layer(degrees, choice)
         return max(stage_elements(case, self._held(case), stage) for stage in self.stages(degrees, choice).values())
 
+    def read_bytes(self, degrees: Degrees, choice: Choice) -> int:
+        """Weights that a token of decode reads on a rank of the stage that reads most: all but the embedding."""
+        case = self._training_layer(degrees, choice)
+        stages = [replace(stage, is_first=False) for stage in self.stages(degrees, choice).values()]
+        return max(stage_bytes(case, self._held(case), stage)["weights"] for stage in stages)
+
     def stages(self, degrees: Degrees, choice: Choice) -> dict[int, Stage]:
         """Those that may be the fullest, by index: the first, the second and the last.
 
@@ -66,7 +72,7 @@ class Holder:
         _, pp, dp = degrees
         request = self.request
         many = replica_batch(request, dp) // choice.micro_batch if request.phase == "train" else 1
-        layers = layers_of(request.model.num_layers, pp)
+        layers = layers_of(request.model, pp, request.phase)
         return {
             index: Stage(
                 num_layers=layers[index],
@@ -138,7 +144,7 @@ def fewest_stages(
 ) -> int | None:
     """The least pp that trains the model at dp 1 with as many micro-batches in flight as 1F1B keeps; None if none does.
 
-    At dp 1 the optimiser is whole on its ranks, sharded or not.
+    Layers are cut as `layers_of` does. At dp 1 the optimiser is whole on its ranks, sharded or not.
     """
     if misfit(model, "block", strategy, tp) is not None or node.device.memory_bytes is None:
         return None
@@ -149,7 +155,7 @@ def fewest_stages(
         return None
     held = bytes_by_kind(case, device="cuda")
     for pp in range(1, model.num_layers + 1):
-        layers = layers_of(model.num_layers, pp)
+        layers = layers_of(model, pp)
         stages = [
             Stage(num_layers=layers[i], is_first=i == 0, is_last=i == pp - 1, in_flight=pp - i)
             for i in {0, min(1, pp - 1), pp - 1}

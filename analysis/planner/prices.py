@@ -12,7 +12,7 @@ from analysis.planner.request import Request
 from tp.case import Case, Phase, Recompute, Strategy
 from tp.cost.choose import CHUNK_COUNTS
 from tp.cost.grid import GridEstimate, GridPricer
-from tp.cost.theory import PartEstimate
+from tp.cost.theory import PartEstimate, Whole
 from tp.plan.footprint import ADAM_BYTES, local_vocabulary
 from tp.plan.grid import make_points, template_tokens
 from tp.plan.ops import Backend, Collective, CollectiveKind, Elementwise, Gemm, Op
@@ -33,8 +33,10 @@ T = TypeVar("T")
 class Work:
     """Seconds of a layer or of a stage for one micro-batch, in training forward and backward."""
 
-    compute_s: float
+    compute: Span
     """Without what is made again."""
+    sending: Span
+    """Collectives, hidden or not, without what is made again."""
     recompute_s: float
     """What recomputation adds, its collectives too."""
     whole: Span
@@ -42,19 +44,23 @@ class Work:
     @property
     def communication_s(self) -> float:
         """What compute does not hide; less than rounding leaves is nothing."""
-        exposed = self.whole.seconds - self.compute_s - self.recompute_s
+        exposed = self.whole.seconds - self.compute.seconds - self.recompute_s
         return exposed if exposed > ROUNDING * self.whole.seconds else 0.0
 
     def __add__(self, other: "Work") -> "Work":
         return Work(
-            compute_s=self.compute_s + other.compute_s,
+            compute=self.compute + other.compute,
+            sending=self.sending + other.sending,
             recompute_s=self.recompute_s + other.recompute_s,
             whole=self.whole + other.whole,
         )
 
     def times(self, count: float) -> "Work":
         return Work(
-            compute_s=self.compute_s * count, recompute_s=self.recompute_s * count, whole=self.whole.times(count)
+            compute=self.compute.times(count),
+            sending=self.sending.times(count),
+            recompute_s=self.recompute_s * count,
+            whole=self.whole.times(count),
         )
 
 
@@ -119,17 +125,16 @@ class Prices:
         plain, whole = (self._estimate(strategy, tp, phase, each) for each in ("none", recompute))
         where = self.sizes[phase].index(batch)
         compute, without = _span(plain.parts["compute"], where), _span(plain.parts["total"], where)
-        total = _span(whole.parts["total"], where)
+        total, sending = _span(whole.parts["total"], where), _span(plain.parts["communication"], where)
         if compute is None or without is None or total is None:
             return None
-        return Work(compute_s=compute.seconds, recompute_s=total.seconds - without.seconds, whole=total)
+        again_s = total.seconds - without.seconds
+        return Work(compute=compute, sending=sending or NOTHING, recompute_s=again_s, whole=total)
 
     def _estimate(self, strategy: Strategy, tp: int, phase: Phase, recompute: Recompute) -> GridEstimate:
         case = self._case(strategy, tp, phase, 1, recompute)
-        return self._once(
-            case,
-            lambda: self._pricer(phase).estimate(case, ("compute", "total"), choose_chunks=self._chooses(case)),
-        )
+        wanted: tuple[Whole, ...] = ("compute", "communication", "total")
+        return self._once(case, lambda: self._pricer(phase).estimate(case, wanted, choose_chunks=self._chooses(case)))
 
     def _chooses(self, case: Case) -> bool:
         """Whether the estimate finds the chunks of `overlap`; rings over nodes send in one, as their plans are long."""
@@ -158,7 +163,7 @@ class Prices:
         compute, sent = self._sum(products), self._sum(sums, nodes=self.request.node.num_nodes(tp))
         if compute is None or sent is None:
             return None
-        return Work(compute_s=compute.seconds, recompute_s=0.0, whole=compute + sent)
+        return Work(compute=compute, sending=sent, recompute_s=0.0, whole=compute + sent)
 
     def _product(self, layout: str, m: int, n: int, k: int) -> Gemm:
         direction = "forward" if layout == "nt" else "backward"

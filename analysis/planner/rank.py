@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from dataclasses import replace
 
+from analysis.planner.certainty import least_ratio
 from analysis.planner.degrees import Degrees, all_degrees, micro_batches_of, replica_batch, strategies_of
 from analysis.planner.layout import Choice, Layout, Memory, Ranking, Timing
 from analysis.planner.memory import Holder
@@ -24,14 +25,15 @@ def plan_layouts(request: Request) -> Ranking:
         _unlaid(degrees, reason) if reason else _best_of(request, holder, prices, degrees) for degrees, reason in found
     ]
     fitting = sorted((each for each in layouts if each.status == "fits"), key=_seconds)
+    first = [replace(each, is_certain=not request.theory.bounds) for each in fitting[:1]]
     slower = [_slower(request, fitting[0], each) for each in fitting[1:]]
     rest = sorted((each for each in layouts if each.status != "fits"), key=_lack)
-    return Ranking(layouts=(*fitting[:1], *slower, *rest))
+    return Ranking(layouts=(*first, *slower, *rest))
 
 
 def _slower(request: Request, best: Layout, layout: Layout) -> Layout:
     assert best.timing is not None and layout.timing is not None
-    is_certain = not layout.timing.whole.overlaps(best.timing.whole)
+    is_certain = not request.theory.bounds and least_ratio(layout.timing, best.timing) > 1
     return replace(layout, reason=why_slower(request, best, layout), is_certain=is_certain)
 
 

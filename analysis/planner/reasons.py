@@ -1,10 +1,10 @@
 """Why a layout is not the first: the term of its time, or of its memory, that broke it."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
-from analysis.planner.degrees import layers_of, replica_nodes, sends_cross
-from analysis.planner.layout import TIME_TERMS, Choice, Layout, Memory, TimeTerm
+from analysis.planner.degrees import Spread, layers_of, replica_spread, sends_cross
+from analysis.planner.layout import MORE_THAN_SHEET, TIME_TERMS, Choice, Layout, Memory, TimeTerm
 from analysis.planner.memory import Holder
 from analysis.planner.request import Request
 from tp.case import TOKEN_STRATEGIES
@@ -38,7 +38,7 @@ def _detail(request: Request, term: TimeTerm, best: Layout, layout: Layout) -> s
             fewer = best.choice is not None and layout.choice.micro_batch < best.choice.micro_batch
             return f"TP {tp} cuts the products" if tp > best.tp else f"micro-batch {layout.choice.micro_batch}" * fewer
         case "decode compute":
-            held = format_bytes(layout.memory.terms.get("weights", 0))
+            held = format_bytes(Holder(request=request).read_bytes((tp, pp, dp), layout.choice))
             passes = f"{pp} passes a token over" if pp > 1 else "each token reads"
             return f"{passes} {held} of weights"
         case "TP communication":
@@ -46,9 +46,7 @@ def _detail(request: Request, term: TimeTerm, best: Layout, layout: Layout) -> s
         case "recomputation":
             return layout.choice.recompute
         case "uneven stages":
-            layers = layers_of(request.model.num_layers, pp)
-            cut = f"{min(layers)} or {max(layers)} layers, " if min(layers) < max(layers) else ""
-            return f"{cut}the last with the output layer"
+            return _cut(layers_of(request.model, pp, request.phase))
         case "bubble":
             waits = "1 stage waits" if pp == 2 else f"{pp - 1} stages wait"
             return f"{waits}, {layout.timing.num_micro_batches} micro-batches"
@@ -56,10 +54,24 @@ def _detail(request: Request, term: TimeTerm, best: Layout, layout: Layout) -> s
             joined = request.network if sends_cross(request) and request.network is not None else request.link
             return f"{pp} stages over {joined.name}"
         case "gradient sum":
-            nodes = replica_nodes(request, (tp, pp, dp))
-            return f"{dp} replicas" + (f" on {nodes} nodes" if nodes > 1 else "")
+            return _spread(dp, replica_spread(request, (tp, pp, dp)))
         case "optimizer":
             return f"{dp} shards" if request.optimizer == "sharded" else "whole on each replica"
+
+
+def _cut(layers: Sequence[int]) -> str:
+    *others, last = layers
+    if min(layers) == max(layers):
+        return "the last with the output layer"
+    counts = " or ".join(str(count) for count in sorted(set(others)))
+    return f"{counts} layers, the last {last} with the output layer"
+
+
+def _spread(replicas: int, spread: Spread) -> str:
+    if spread.nodes == 1:
+        return f"{replicas} replicas"
+    uneven = f", {spread.fewest} on the emptiest" if spread.nodes * spread.fewest < replicas else ""
+    return f"{replicas} replicas on {spread.nodes} nodes{uneven}"
 
 
 def why_too_large(request: Request, layout: Layout) -> str:
@@ -69,7 +81,8 @@ def why_too_large(request: Request, layout: Layout) -> str:
     largest = memory.largest
     size = memory.terms[largest]
     found = f"needs {format_bytes(memory.total)} of {format_bytes(memory.capacity)}; {largest} {format_bytes(size)}"
-    return f"{found}, {_remedy(request, layout, choice) or _without(memory, size)}"
+    near = f"; near: cards report up to {100 * MORE_THAN_SHEET:.0f} % more than their sheet" if memory.is_near else ""
+    return f"{found}, {_remedy(request, layout, choice) or _without(memory, size)}{near}"
 
 
 def _without(memory: Memory, size: int) -> str:

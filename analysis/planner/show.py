@@ -1,7 +1,7 @@
 """A ranking as tables for people: layouts with reasons, and of the best what they hold and where their time goes."""
 
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Final
 
 from rich.console import Console
@@ -9,12 +9,12 @@ from rich.markup import escape
 from rich.table import Table
 
 from analysis.planner.alone import in_order, notable
-from analysis.planner.layout import MEMORY_TERMS, TIME_TERMS, Layout, Ranking, Span, Status
+from analysis.planner.layout import MEMORY_TERMS, TIGHT, TIME_TERMS, Layout, Ranking, Span, Status
 from analysis.planner.request import Request
 from tp.units import format_bytes, format_rate, format_seconds, significant
 
-TRAIN_HEADINGS = ("step", "90 % interval", "tokens/s", "MFU", "bubble", "a GPU")
-SERVE_HEADINGS = ("time", "90 % interval", "new tokens/s", "first token", "per token", "a GPU")
+TRAIN_HEADINGS = ("step", "90 % interval", "tokens/s", "MFU", "bubble (pp-1)/M", "a GPU")
+SERVE_HEADINGS = ("time", "90 % interval", "new tokens/s", "first token alone", "per token", "a GPU")
 
 
 def print_ranking(console: Console, request: Request, ranking: Ranking, *, most: int) -> None:
@@ -26,13 +26,14 @@ def print_ranking(console: Console, request: Request, ranking: Ranking, *, most:
     fitting = [layout for layout in shown if layout.status == "fits"]
     if fitting:
         console.print(_times(request, ranking, fitting))
-        if not all(layout.is_certain for layout in fitting):
-            console.print("~: its interval overlaps the first's, so which is faster is not certain", markup=False)
+        for note in _notes(request, fitting):
+            console.print(note, markup=False)
         console.print()
         spent = [by_name(layout.timing.terms) if layout.timing else {} for layout in fitting]
         console.print(_terms("time by term", fitting, TIME_TERMS, spent, format_seconds))
-        if any(layout.pp * layout.dp > 1 for layout in fitting):
-            console.print("stage sends and gradient sums are counted as if nothing hid them", markup=False)
+        shown_sends = [term for term in ("stage sends", "gradient sum") if any(each.get(term) for each in spent)]
+        if shown_sends:
+            console.print(f"{' and '.join(shown_sends)}: counted as if nothing hid them", markup=False)
         console.print()
     with_memory = in_order([*fitting, *[x for x in ranking.lost if x.memory][:most]], ranking)
     if with_memory:
@@ -40,6 +41,16 @@ def print_ranking(console: Console, request: Request, ranking: Ranking, *, most:
         table = _terms("memory of the fullest stage", with_memory, MEMORY_TERMS, held, format_bytes)
         console.print(table)
     _print_lost(console, ranking, most=most)
+
+
+def _notes(request: Request, layouts: Sequence[Layout]) -> Iterator[str]:
+    """What the marks mean, and of bounds that they say nothing of the order."""
+    if request.theory.bounds:
+        yield "of bounds no order is certain"
+    elif not all(layout.is_certain for layout in layouts):
+        yield "~: not certainly slower, the 90 % interval of its time over the first's reaches 1 (common errors cancel)"
+    if any(layout.memory is not None and layout.memory.is_tight for layout in layouts):
+        yield f"!: over {100 * TIGHT:.0f} % of the memory; fragmentation and libraries' buffers may break it"
 
 
 _STATUS: Final[dict[Status, str]] = {
@@ -84,7 +95,8 @@ def _times(request: Request, ranking: Ranking, layouts: Sequence[Layout]) -> Tab
     table.add_column("why not first", overflow="fold")
     for layout in layouts:
         number = ranking.layouts.index(layout) + 1
-        reason = layout.reason if layout.is_certain or not layout.reason else f"~ {layout.reason}"
+        is_marked = layout.reason and not layout.is_certain and not request.theory.bounds
+        reason = f"~ {layout.reason}" if is_marked else layout.reason
         table.add_row(
             str(number), layout.name, escape(_choice(layout, trains)), *_numbers(layout, trains), escape(reason)
         )
@@ -110,7 +122,7 @@ def _numbers(layout: Layout, trains: bool) -> list[str]:
         between = [mfu, "-" if layout.pp == 1 else f"{significant(100 * bubble, digits=2)} %"]
     else:
         between = [_span(timing.first_token), _span(timing.per_token)]
-    return [*whole, *between, format_bytes(memory.total)]
+    return [*whole, *between, format_bytes(memory.total) + "!" * memory.is_tight]
 
 
 def _span(span: Span | None) -> str:

@@ -26,6 +26,8 @@ def find(name: str, *, kind: Kind, flag: str) -> Path:
         if not path.is_file():
             raise ConfigError(f"{flag} {name}: no such file; give a TOML file or one of {', '.join(names(kind))}")
         return path
+    if name not in names(kind) and Path(name).exists():
+        raise ConfigError(f"{flag} {name}: is no .toml file; give one, or one of {', '.join(names(kind))}")
     return CONFIGS / kind / f"{choice(name, names(kind), flag=flag)}.toml"
 
 

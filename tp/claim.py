@@ -10,11 +10,12 @@ from typing import Final, Literal
 from pydantic import with_config
 
 from tp import catalogue
+from tp.errors import ConfigError
 from tp.schema import STRICT, Name
 
 Relation = Literal["=", "<", ">", ">="]
 Unit = Literal["1", "FLOP/B", "FLOP/s", "B/s", "B", "FLOP", "elements"]
-Origin = Literal["article", "vendor", "planted"]
+Origin = Literal["article", "vendor", "user", "planted"]
 """Who says it; `planted` claims are known to be false, and show that the trial can refute."""
 Qualifier = Literal["dense", "2:4", "one-way", "two-way", "per link", "per device", "per port", "peak", "sustained"]
 
@@ -78,6 +79,8 @@ class Claim:
             raise ValueError(f"{self.name}: has no formula; add one, or say under untestable why there is none")
         if self.right is not None and self.formula is None:
             raise ValueError(f"{self.name}: right has nothing to correct; add a formula")
+        if self.unit in ("FLOP/s", "B/s") and self.stated is not None and not self.stated > 0:
+            raise ValueError(f"{self.name}: stated is {self.stated:g}; a rate is positive")
         if not self.tolerance >= 0:
             raise ValueError(f"{self.name}: tolerance is {self.tolerance:g}; it must not be negative")
 
@@ -100,4 +103,7 @@ class Ledger:
 
 def load_ledger(name: str) -> Ledger:
     """The ledger `name` of configs/claims, or the TOML file of that path."""
-    return catalogue.load(name, Ledger, kind="claims", flag="--claims")
+    ledger = catalogue.load(name, Ledger, kind="claims", flag="--claims")
+    if not ledger.claims:
+        raise ConfigError(f"--claims {name}: claims is empty; add at least one [[claims]] table")
+    return ledger

@@ -1,12 +1,15 @@
 """Model shapes: the sizes of a transformer that decide what tensor parallelism computes and sends."""
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Final, Literal
 
 from pydantic import with_config
 
 from tp import catalogue
 from tp.schema import STRICT, Name
+
+# A slip of the pen beyond it; pipelines are cut at every layer.
+MOST_LAYERS: Final = 2000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,6 +42,8 @@ class ModelShape:
         for field in (*sizes, "max_positions"):
             if getattr(self, field) < 1:
                 raise ValueError(f"{field} is {getattr(self, field)}; it must be at least 1")
+        if self.num_layers > MOST_LAYERS:
+            raise ValueError(f"num_layers is {self.num_layers}; no model has more than {MOST_LAYERS}")
         if self.num_heads % self.num_kv_heads:
             raise ValueError(f"num_heads {self.num_heads} is not a multiple of num_kv_heads {self.num_kv_heads}")
 

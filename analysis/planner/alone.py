@@ -78,6 +78,29 @@ def sentences(request: Request, ranking: Ranking) -> Iterator[str]:
     )
 
 
+def advice(request: Request) -> str:
+    """From how many GPUs on something fits in training, where nothing does."""
+    found = []
+    for tp in divisors(request.node.num_devices):
+        for strategy in strategies_of(request, tp):
+            stages = fewest_stages(
+                request.model,
+                request.node,
+                tp,
+                strategy=strategy,
+                recompute=request.recomputes[-1],
+                seq=request.seq,
+                dtype=request.dtype,
+            )
+            found += [(tp * stages, tp, stages)] if stages is not None else []
+    if not found:
+        return f"nothing fits, however many {request.node.name}; give fewer tokens or another GPU"
+    gpus, tp, pp = min(found)
+    return (
+        f"nothing fits; from {gpus} GPUs on something does: {tp} x {pp} x 1 at micro-batch 1 ({request.recomputes[-1]})"
+    )
+
+
 def _word(deep: Deep) -> str:
     return "pipeline alone (TP 1)" if deep.tp == 1 else f"TP {deep.tp} in the node"
 
@@ -95,11 +118,11 @@ def _stages(request: Request, deep: Deep) -> str:
     """From how many stages on it fits, by what is made again."""
     fitting = [f"{least} ({recompute})" for recompute, least in deep.fewest.items() if least is not None]
     failing = [recompute for recompute, least in deep.fewest.items() if least is None]
-    found = [f"fewest stages that fit, by recomputation: {', '.join(fitting)}"] if fitting else []
+    found = [f"without replicas the fewest stages that fit, by recomputation: {', '.join(fitting)}"] if fitting else []
     if failing:
         found += [
-            f"{' and '.join(failing)}: no number of them, as the first keeps the activations of "
-            f"{request.model.num_layers} layers whatever pp is, {format_bytes(deep.kept_bytes)} if none is made again"
+            f"{' and '.join(failing)}: no number of them once the pipeline is full, as the first keeps the activations "
+            f"of {request.model.num_layers} layers or more, {format_bytes(deep.kept_bytes)} if none is made again"
         ]
     return "; ".join(found)
 

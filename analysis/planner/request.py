@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Final, Literal, Protocol, get_args
 
 from tp.case import RECOMPUTES, Recompute, Strategy
-from tp.cost.choose import make_theories
+from tp.cost.choose import make_theories, named_theory
 from tp.cost.known import KnownCalibration, known_calibration
 from tp.cost.overheads import Overheads
 from tp.cost.theory import OpEstimate, TheoryName
@@ -162,10 +162,7 @@ def placed_theory(
         )
     known = calibration or known_calibration("", node, link)
     theories = make_theories(node=node, link=link, calibration=known.calibration if known else None, network=network)
-    by_name = {theory.name: theory for theory in theories}
-    if name is not None and name not in by_name:
-        raise ConfigError(f"--theory {name}: needs measurements; give their --calibration FILE")
-    found: PlacedTheory = by_name[name] if name else theories[-1]  # type: ignore[assignment]
+    found: PlacedTheory = named_theory(theories, name or "")  # type: ignore[assignment]
     return found
 
 

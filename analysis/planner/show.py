@@ -67,7 +67,8 @@ def heading(request: Request) -> list[str]:
     where = f"{request.num_gpus} x {node.name}" + (f" on {nodes} nodes" if nodes > 1 else "")
     if request.phase == "train":
         sizes = (
-            f"a step of {request.batch} sequences of {request.seq} tokens, {request.dtype}, Adam ({request.optimizer})"
+            f"a step of {request.batch} sequences of {request.seq} tokens, {request.dtype}, Adam "
+            f"({request.optimizer}), 1F1B (not interleaved)"
         )
     else:
         sizes = (

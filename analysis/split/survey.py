@@ -55,7 +55,9 @@ class Row:
 
     @property
     def is_calibrated(self) -> bool:
-        return any(finding.basis == "calibrated" for finding in self.findings)
+        """Whether products and, over its default link, collectives were measured."""
+        measured = any(finding.basis == "calibrated" for finding in self.findings)
+        return measured and self.link.name == self.node.link().name
 
 
 def survey(model: ModelShape, workload: Workload, targets: Sequence[float]) -> list[Row]:

@@ -12,6 +12,7 @@ import numpy as np
 
 from analysis.load import Run
 from analysis.trial.finding import Finding
+from analysis.trial.layers import LAYER_FINDINGS
 from bench.harness.record.records import OpResult
 from bench.harness.record.stats import summarise
 from tp.errors import ConfigError
@@ -24,6 +25,7 @@ AnyOp = TypeVar("AnyOp", Gemm, Elementwise, Collective)
 
 MEMORY_KINDS: Final[tuple[StreamKind, ...]] = ("copy", "triad", "read")
 MESHES: Final[tuple[LinkKind, ...]] = ("infinity-fabric",)
+BOTH_WAYS: Final[StreamKind] = "both_ways"
 HOST_KINDS: Final[tuple[StreamKind, ...]] = ("to_device", "to_host")
 
 
@@ -48,6 +50,13 @@ def memory_bytes_per_s(runs: Sequence[Run]) -> Finding | None:
 def host_bytes_per_s(runs: Sequence[Run]) -> Finding | None:
     """The best copy between the host's pinned memory and a GPU, one way."""
     return _best(_rate(result, op.moved_bytes, _stream(op)) for _, result, op in _largest(runs, HOST_KINDS))
+
+
+def host_bytes_both_ways_per_s(runs: Sequence[Run]) -> Finding | None:
+    """The best of copies both ways at once, of any size: the largest swing from one to the next."""
+    return _best(
+        _rate(result, op.moved_bytes, _stream(op)) for _, result, op in _ops(runs, Elementwise) if op.kind == BOTH_WAYS
+    )
 
 
 def link_bytes_per_s(runs: Sequence[Run], kind: str) -> Finding | None:
@@ -124,7 +133,11 @@ def _collective(op: Collective) -> str:
 
 
 RATES: Final[dict[str, Callable[..., Finding | None]]] = {
-    function.__name__: function for function in (flops_per_s, memory_bytes_per_s, host_bytes_per_s, link_bytes_per_s)
+    function.__name__: function
+    for function in (
+        *(flops_per_s, memory_bytes_per_s, link_bytes_per_s),
+        *(host_bytes_per_s, host_bytes_both_ways_per_s),
+    )
 }
 
 
@@ -132,5 +145,5 @@ def rate(name: str, runs: Sequence[Run]) -> Finding | None:
     """The rate called `name`, such as `flops_per_s bf16`; None where no record holds it."""
     word, *arguments = name.split()
     if word not in RATES:
-        raise ConfigError(f"measured {name!r}: unknown; choose from {', '.join(RATES)}")
+        raise ConfigError(f"measured {name!r}: unknown; choose from {', '.join((*RATES, *LAYER_FINDINGS))}")
     return RATES[word](runs, *arguments)

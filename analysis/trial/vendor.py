@@ -109,7 +109,7 @@ def _link_measurement(link: Link, node: Node | None) -> str | None:
     if node is None or node.device.kind != "gpu":
         return None
     if link.kind == "pcie":
-        return "host_bytes_per_s"
+        return "host_bytes_per_s" if link.direction == "one-way" else "host_bytes_both_ways_per_s"
     return f"link_bytes_per_s {link.kind}" if link.name == node.link().name else None
 
 

@@ -18,7 +18,7 @@ from analysis.load import Run
 from analysis.trial.finding import Finding
 from analysis.trial.formula import evaluate
 from analysis.trial.layers import LAYER_FINDINGS
-from analysis.trial.rates import rate
+from analysis.trial.rates import host_bytes_both_ways_per_s, rate
 from analysis.trial.wording import format_quantity
 from tp.claim import Claim, Ledger, Origin
 from tp.errors import ConfigError
@@ -31,6 +31,7 @@ NOT_TESTABLE: Final[Verdict] = "not testable here"
 Standing = Literal["reached", "beaten", "out of reach"]
 OUT_OF_REACH: Final[Standing] = "out of reach"
 
+BOTH_WAYS: Final = host_bytes_both_ways_per_s.__name__
 # Published tables reach 0.74 (NVLink, all-gather) to 0.96 (products) of dense, one-way peaks (aiconfigurator's tables
 # of A100 to B200), our H100 at its power limit 0.75 in bf16.
 REACH: Final = 0.6
@@ -76,9 +77,12 @@ def measured_of(claim: Claim, runs: Sequence[Run]) -> Finding | None:
     if claim.measured in LAYER_FINDINGS:
         return LAYER_FINDINGS[claim.measured](mine)
     found = rate(claim.measured, mine)
-    if found is None or "two-way" not in claim.qualifiers:
+    if found is None or "two-way" not in claim.qualifiers or claim.measured == BOTH_WAYS:
         return found
-    return Finding(value=2 * found.value, low=2 * found.low, high=2 * found.high, text=f"twice one way, {found.text}")
+    if not claim.measured.startswith("link_bytes_per_s"):
+        return None  # one way alone says nothing of both
+    # A rank of a ring sends while it receives as much.
+    return Finding(value=2 * found.value, low=2 * found.low, high=2 * found.high, text=f"both ways, {found.text}")
 
 
 def _ruling(claim: Claim, ledger: Ledger, runs: Sequence[Run]) -> Ruling:
@@ -90,8 +94,10 @@ def _ruling(claim: Claim, ledger: Ledger, runs: Sequence[Run]) -> Ruling:
         verdict, reason = _by_measurement(claim, values, finding)
     elif ledger.origin == "article":
         verdict, reason = _by_arithmetic(claim, values)
+    elif not _satisfies(claim, values.own):
+        verdict, reason = "refuted", f"{' x '.join(claim.inputs)} do not give it"
     else:
-        verdict, reason = NOT_TESTABLE, "; ".join(_unmeasured(claim, values.own, runs))
+        verdict, reason = NOT_TESTABLE, "; ".join(_unmeasured(claim, runs))
     return Ruling(
         claim=claim,
         origin=ledger.origin,
@@ -152,7 +158,7 @@ def _by_measurement(claim: Claim, values: _Values, finding: Finding) -> tuple[Ve
             return "refuted", f"out of reach: {share}; a peak counts as reachable from {100 * REACH:.0f} % on"
         case "reached":
             if claim.right is None:
-                return "holds", share
+                return "holds", share + (f"; doubtful: {claim.doubt}" if claim.doubt else "")
             verdict, reason = _by_arithmetic(claim, values)
             return verdict, f"{reason}; {share}"
 
@@ -179,12 +185,9 @@ def _by_arithmetic(claim: Claim, values: _Values) -> tuple[Verdict, str]:
     return "holds" if same else "holds with other inputs", "; ".join(reasons)
 
 
-def _unmeasured(claim: Claim, own: float, runs: Sequence[Run]) -> Iterator[str]:
-    if set(claim.inputs) == {"rate"}:
-        yield "no arithmetic behind it is stated"
-    else:
-        agrees = _satisfies(claim, own)
-        yield f"{' x '.join(claim.inputs)} {'agree' if agrees else 'do not agree'} with it"
+def _unmeasured(claim: Claim, runs: Sequence[Run]) -> Iterator[str]:
+    has_arithmetic = set(claim.inputs) != {"rate"}
+    yield f"{' x '.join(claim.inputs)} give it" if has_arithmetic else "no arithmetic behind it is stated"
     if claim.measured is None:
         yield "nothing here measures it"
     elif any(run.headers[0].hardware.name == claim.hardware for run in runs):

@@ -16,18 +16,26 @@ from rich.text import Text
 from analysis.load import Run, load_run
 from analysis.trial.degrees import corrected_table
 from analysis.trial.vendor import network_ledger, planted_ledger, vendor_ledger
-from analysis.trial.verdicts import VERDICTS, Ruling, control_failures, judge, require_one_machine_a_name
+from analysis.trial.verdicts import (
+    VERDICTS,
+    Ruling,
+    control_failures,
+    judge,
+    measured_of,
+    require_one_machine_a_name,
+)
 from analysis.trial.wording import format_quantity
 from analysis.verbs.degree_table import print_corrected
 from analysis.verbs.output import make_console, note, writing
 from tp import catalogue
 from tp.claim import Claim, Ledger, load_ledger
-from tp.errors import MeasurementError
+from tp.errors import ConfigError, MeasurementError
 from tp.flags import comma_list, parse_flags
 from tp.hardware import Node, load_network, load_node
 from tp.model import load_model
 
 WIDTH: Final = 190
+LEAST_WIDTH: Final = 140
 # The model of the article.
 MODEL: Final = "llama2-70b"
 CSV_COLUMNS: Final = (
@@ -60,12 +68,18 @@ def claims(args: Sequence[str]) -> None:
     MeasurementError when a planted claim was measured and not refuted.
     """
     flags = parse_flags(ClaimsFlags, args, prog="analysis claims", description=ClaimsFlags.__doc__ or "")
+    if flags.measured and not flags.records:
+        raise ConfigError("--measured: nothing is measured without records; give --records FILE ...")
     runs = [load_run(Path(path)) for path in flags.records]
     require_one_machine_a_name(runs)
     for run in runs:
         for problem in run.problems:
             note(problem)
-    rulings = [ruling for ledger in _ledgers(flags, runs) for ruling in judge(ledger, runs)]
+    ledgers = list(_ledgers(flags, runs))
+    rulings = [ruling for ledger in ledgers for ruling in judge(ledger, runs)]
+    for run in runs:
+        if not any(measured_of(ruling.claim, [run]) for ruling in rulings):
+            note(f"{run.path}: nothing that it holds is claimed of {run.headers[0].hardware.name}")
     # What is planted is there to be measured.
     rulings = [r for r in rulings if r.is_measured or not (flags.measured or r.origin == "planted")]
     if flags.csv:
@@ -75,7 +89,7 @@ def claims(args: Sequence[str]) -> None:
         json.dump({"claims": [_row(ruling) for ruling in rulings]}, sys.stdout, indent=2, allow_nan=False)
         print()
     else:
-        console = make_console(plain_width=WIDTH)
+        console = make_console(plain_width=WIDTH, least_width=LEAST_WIDTH)
         _show(console, rulings, runs)
         if not flags.measured:
             nodes = [load_node(name) for name in catalogue.names("hardware")]
@@ -88,7 +102,12 @@ def claims(args: Sequence[str]) -> None:
 def _ledgers(flags: ClaimsFlags, runs: Sequence[Run]) -> Iterator[Ledger]:
     yield load_ledger("article")
     for path in flags.claims:
-        yield load_ledger(path)
+        ledger = load_ledger(path)
+        try:
+            judge(ledger, ())
+        except ConfigError as error:
+            raise ConfigError(f"--claims {path}: {error}") from error
+        yield ledger
     for node in _nodes(flags, runs):
         yield vendor_ledger(node)
     if flags.hardware == "all":
@@ -123,13 +142,20 @@ def _show(console: Console, rulings: Sequence[Ruling], runs: Sequence[Run]) -> N
 def _counts(rulings: Sequence[Ruling]) -> str:
     count = Counter(ruling.verdict for ruling in rulings)
     measured = sum(ruling.is_measured for ruling in rulings)
-    parts = [f"{count[verdict]} {verdict.replace('holds', 'hold')}" for verdict in VERDICTS if count[verdict]]
-    return f"{len(rulings)} claims: {', '.join(parts)}; {measured} by measurement"
+    words = [(count[verdict], verdict) for verdict in VERDICTS if count[verdict]]
+    parts = [f"{many} {verdict if many == 1 else verdict.replace('holds', 'hold')}" for many, verdict in words]
+    claims = "1 claim" if len(rulings) == 1 else f"{len(rulings)} claims"
+    return f"{claims}: {', '.join(parts)}; {measured} by measurement"
 
 
 def _table(rulings: Sequence[Ruling]) -> Table:
     origin = rulings[0].origin
-    whose = {"article": "the article", "vendor": "vendors", "planted": "nobody, false on purpose"}[origin]
+    whose = {
+        "article": "the article",
+        "vendor": "vendors, and what follows of a CPU from its clock and width",
+        "user": ", ".join(dict.fromkeys(ruling.source for ruling in rulings)),
+        "planted": "nobody, false on purpose",
+    }[origin]
     title = f"claims of {whose}"
     table = Table(title=title, title_justify="left", box=None, pad_edge=False, show_lines=False, padding=(0, 2, 1, 0))
     table.add_column("claim", min_width=30, ratio=4)

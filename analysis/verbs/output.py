@@ -18,10 +18,15 @@ Inputs = Annotated[tuple[str, ...], tyro.conf.Positional]
 PLAIN_WIDTH: Final = 140
 
 
-def make_console(*, plain_width: int = PLAIN_WIDTH) -> Console:
-    """Standard output; plain text on lines of their own when it is not a terminal."""
+def make_console(*, plain_width: int = PLAIN_WIDTH, least_width: int = 0) -> Console:
+    """Standard output; plain text on lines of their own when it is not a terminal.
+
+    Under `least_width` columns tables would lose some of theirs: there the terminal wraps the lines instead.
+    """
     console = Console(highlight=False)
-    return console if console.is_terminal else Console(highlight=False, width=plain_width)
+    if not console.is_terminal:
+        return Console(highlight=False, width=plain_width)
+    return console if console.width >= least_width else Console(highlight=False, width=least_width)
 
 
 def note(problem: str) -> None:

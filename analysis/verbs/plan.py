@@ -7,13 +7,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from analysis.planner.alone import sentences
+from analysis.planner.alone import advice, sentences
 from analysis.planner.export import description, rows
 from analysis.planner.layout import Ranking
 from analysis.planner.rank import plan_layouts
 from analysis.planner.request import MICRO_BATCHES, NEW_TOKENS, OPTIMIZERS, PHASES, Request, make_request
 from analysis.planner.show import heading, print_ranking
-from analysis.verbs.output import make_console, writing
+from analysis.verbs.output import make_console, note, writing
 from tp.case import RECOMPUTES, STRATEGIES
 from tp.cost.known import known_calibration
 from tp.cost.theory import THEORIES
@@ -26,6 +26,7 @@ from tp.units import DTYPES
 
 # Wide enough in a pipe for a line a layout with its reason.
 WIDTH: Final = 190
+LEAST_WIDTH: Final = 160
 # Beyond these a number is a slip of the pen.
 MOST_GPUS: Final = 1_000_000
 MOST_BATCH: Final = 100_000_000
@@ -97,13 +98,15 @@ def plan(args: Sequence[str]) -> None:
     if flags.json:
         print(json.dumps({"request": description(request), "layouts": rows(ranking)}, indent=1))
         return
-    console = make_console(plain_width=WIDTH)
+    console = make_console(plain_width=WIDTH, least_width=LEAST_WIDTH)
     for line in heading(request):
         console.print(line, markup=False)
     known = known_calibration(flags.calibration, request.node, request.link)
     origin = f" (calibration {known.label})" if known is not None and request.theory.name == "calibrated" else ""
     console.print(f"theory: {request.theory.name}{origin}\n", markup=False)
     print_ranking(console, request, ranking, most=most)
+    if request.phase == "train" and ranking.best is None:
+        console.print(f"\n{advice(request)}", markup=False)
     if request.phase == "train" and request.num_gpus > 1:
         console.print()
         for line in sentences(request, ranking):
@@ -168,3 +171,4 @@ def _draw(request: Request, ranking: Ranking, folder: Path) -> None:
     with writing("--figure", folder):
         folder.mkdir(parents=True, exist_ok=True)
         save(layouts_chart(request, ranking), folder)
+    note(f"figure: {folder}")

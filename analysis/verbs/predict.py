@@ -18,12 +18,11 @@ from analysis.verbs.degree_table import print_article
 from analysis.verbs.grid_output import evaluate, print_summaries
 from analysis.verbs.output import PLAIN_WIDTH, make_console, writing
 from tp.case import BLOCKS, PHASES, STRATEGIES, Case
-from tp.cost.choose import choose_chunks, make_theories
-from tp.cost.known import KnownCalibration, known_calibration
-from tp.cost.theory import THEORIES, PartEstimate, Theory
-from tp.errors import ConfigError
+from tp.cost.choose import choose_chunks, make_theories, named_theory
+from tp.cost.known import known_calibration
+from tp.cost.theory import PartEstimate
 from tp.flags import choice, comma_list, int_ranges, parse_flags
-from tp.hardware import Link, Node
+from tp.hardware import Node
 from tp.model import load_model
 from tp.plan.ops import PARTS, Backend
 from tp.probe import native_dtypes, resolve_node
@@ -81,7 +80,8 @@ def predict(args: Sequence[str]) -> None:
     node = resolve_node(flags.hardware)
     link = node.link(flags.link or None)
     known = known_calibration(flags.calibration, node, link)
-    theory = _theory(flags, node, link, known)
+    calibration = known.calibration if known is not None else None
+    theory = named_theory(make_theories(node=node, link=link, calibration=calibration), flags.theory)
     suite = _suite(flags)
     chosen = defaults("cuda" if node.device.kind == "gpu" else "cpu", native_dtypes())
     block, backend = choice(flags.block, BLOCKS, flag="--block"), _backend(node)
@@ -120,15 +120,6 @@ def predict(args: Sequence[str]) -> None:
 
 def _backend(node: Node) -> Backend:
     return "nccl" if node.device.kind == "gpu" else "gloo"
-
-
-def _theory(flags: PredictFlags, node: Node, link: Link, calibration: KnownCalibration | None) -> Theory:
-    theories = make_theories(node=node, link=link, calibration=calibration.calibration if calibration else None)
-    by_name = {theory.name: theory for theory in theories}
-    name = choice(flags.theory, THEORIES, flag="--theory") if flags.theory else list(by_name)[-1]
-    if name not in by_name:
-        raise ConfigError("--theory calibrated: needs measurements; give their --calibration FILE")
-    return by_name[name]
 
 
 def _suite(flags: PredictFlags) -> Suite:

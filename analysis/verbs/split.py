@@ -13,9 +13,8 @@ from analysis.verbs.output import make_console, writing
 from analysis.verbs.split_output import Machine, print_json, print_tables
 from tp.case import PHASES, Phase, Workload
 from tp.case import STRATEGIES as ALL_STRATEGIES
-from tp.cost.choose import make_theories
+from tp.cost.choose import make_theories, named_theory
 from tp.cost.known import known_calibration
-from tp.cost.theory import THEORIES
 from tp.errors import ConfigError
 from tp.flags import choice, comma_list, parse_flags, positive_int
 from tp.hardware import load_network
@@ -89,7 +88,7 @@ def split(args: Sequence[str]) -> None:
     if flags.json:
         print_json(machine, questions, curves)
     else:
-        print_tables(make_console(plain_width=WIDTH), machine, questions, curves)
+        print_tables(make_console(plain_width=WIDTH, least_width=WIDTH), machine, questions, curves)
 
 
 def _machine(flags: SplitFlags) -> Machine:
@@ -102,16 +101,13 @@ def _machine(flags: SplitFlags) -> Machine:
     theories = make_theories(
         node=node, link=link, calibration=known.calibration if known is not None else None, network=network
     )
-    by_name = {theory.name: theory for theory in theories}
-    name = choice(flags.theory, THEORIES, flag="--theory") if flags.theory else list(by_name)[-1]
-    if name not in by_name:
-        raise ConfigError("--theory calibrated: needs measurements; give their --calibration FILE")
-    if link.one_way_bytes_per_s is None and name != "calibrated":
+    theory = named_theory(theories, flags.theory)
+    if link.one_way_bytes_per_s is None and theory.name != "calibrated":
         raise ConfigError(
             f"--hardware {flags.hardware}: nobody states the rate of its link {link.name}, so nothing prices what is "
             f"sent; measure, and give --calibration FILE"
         )
-    return Machine(node=node, link=link, network=network, theory=by_name[name], known=known)
+    return Machine(node=node, link=link, network=network, theory=theory, known=known)
 
 
 def _questions(flags: SplitFlags, machine: Machine, targets: tuple[float, ...]) -> list[Question]:

@@ -4,7 +4,7 @@ import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from math import isinf, isnan
-from typing import Any
+from typing import Any, Final
 
 from rich.console import Console
 from rich.markup import escape
@@ -17,6 +17,12 @@ from tp.cost.known import KnownCalibration
 from tp.cost.theory import Theory
 from tp.hardware import Link, Node
 from tp.units import format_rate, format_seconds
+
+LEGEND: Final = """\
+compute, communication: shares of the time, each as if alone; hidden: the share of communication beside compute
+busbw: bytes that a ring sends over its time, as NCCL counts; what an efficiency needs of it is to be held against the
+busbw expected, not against a line rate; no link: compute alone already falls short of it
+at worst: by the low end of the efficiency's interval"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,6 +54,7 @@ def print_tables(console: Console, machine: Machine, questions: Sequence[Questio
     console.print()
     for curve in curves:
         console.print(sentence(curve), markup=False, soft_wrap=True)
+    console.print(LEGEND, markup=False)
     if any(degree.extrapolated for curve in curves for degree in curve.degrees):
         console.print("* extrapolated: beyond the sizes or rank counts measured, or expected of GPUs like it")
 

@@ -638,7 +638,8 @@ def test_the_verb_shows_layouts_and_reasons(capsys: pytest.CaptureFixture[str]) 
     out = run(capsys, "--hardware", "a100-sxm-80gb", "--gpus", "80", "--show", "2")
     lines = out.splitlines()
     assert lines[0] == (
-        "llama2-70b on 80 x a100-sxm-80gb on 10 nodes: a step of 1280 sequences of 4096 tokens, bf16, Adam (sharded)"
+        "llama2-70b on 80 x a100-sxm-80gb on 10 nodes: a step of 1280 sequences of 4096 tokens, bf16, Adam "
+        "(sharded), 1F1B (not interleaved)"
     )
     assert lines[1] == "nvlink3 (300 GB/s one way), between nodes infiniband-200 (25.0 GB/s one way) a GPU"
     assert lines[2] == "theory: datasheet"
@@ -655,6 +656,11 @@ def test_the_verb_without_a_layout_that_fits_is_an_answer(capsys: pytest.Capture
     assert main(args) == 0
     out = capsys.readouterr().out
     assert "tp x pp x dp: 10 do not fit" in out and "optimizer 103 GB" in out
+    assert "nothing fits; from 16 GPUs on something does: 2 x 8 x 1 at micro-batch 1 (full)" in out
+    # It does, with one micro-batch a sequence.
+    request = make_request(load_model("llama2-70b"), A100, 16, strategies=("sequence",))
+    layout = plan_layouts(request).find(2, 8, 1)
+    assert layout is not None and layout.status == "fits"
 
 
 def test_serving_shows_latencies(capsys: pytest.CaptureFixture[str]) -> None:

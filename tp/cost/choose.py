@@ -11,7 +11,9 @@ from tp.case import Case
 from tp.cost.article import ArticleTheory
 from tp.cost.calibrated import CalibratedTheory, Calibration
 from tp.cost.datasheet import DatasheetTheory
-from tp.cost.theory import Theory, estimate_plan
+from tp.cost.theory import THEORIES, Theory, estimate_plan
+from tp.errors import ConfigError
+from tp.flags import choice
 from tp.hardware import Link, Node
 from tp.plan.build import build_plan
 from tp.plan.ops import Backend
@@ -44,6 +46,17 @@ def make_theories(
             )
         )
     return theories
+
+
+def named_theory(theories: Sequence[Theory], name: str) -> Theory:
+    """The theory called `name`, by default the best; ConfigError for one that needs measurements and has none."""
+    if not name:
+        return theories[-1]
+    by_name = {theory.name: theory for theory in theories}
+    wanted = choice(name, THEORIES, flag="--theory")
+    if wanted not in by_name:
+        raise ConfigError(f"--theory {name}: needs measurements; give their --calibration FILE")
+    return by_name[wanted]
 
 
 def choose_chunks(case: Case, theories: Sequence[Theory], *, backend: Backend) -> int:

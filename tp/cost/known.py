@@ -28,10 +28,12 @@ def known_calibration(path: str, node: Node, link: Link) -> KnownCalibration | N
     if path:
         return KnownCalibration(calibration=load_calibration(Path(path), device=device.name), label=path)
     shipped = shipped_calibration(device)
-    if shipped is not None and link.name != node.link().name:
-        shipped = replace(shipped, collectives={}, rank_laws={})
     if shipped is not None:
-        return KnownCalibration(calibration=shipped, label=f"shipped, of published tables of {shipped.hardware}")
+        label = f"shipped, of published tables of {shipped.hardware}"
+        if link.name == node.link().name:
+            return KnownCalibration(calibration=shipped, label=label)
+        without = replace(shipped, collectives={}, rank_laws={})
+        return KnownCalibration(calibration=without, label=f"{label}; collectives over {link.name} expected")
     if device.architecture is None:
         return None
     label = f"none: expected of the data sheet and of measured GPUs like it ({device.architecture})"

@@ -199,7 +199,7 @@ def _content(path: Path) -> bytes:
     try:
         return path.read_bytes()
     except OSError as error:
-        raise ConfigError(f"{path}: cannot be read ({error.strerror})") from error
+        raise ConfigError(f"{path}: cannot be read ({error.strerror}); name a record file of bench/") from error
 
 
 def _problems(path: Path, intact: Intact) -> tuple[str, ...]:

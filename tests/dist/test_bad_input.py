@@ -10,7 +10,7 @@ from bench.harness.run.cli import run_main
 from bench.harness.run.runner import run_block
 from tp.catalogue import CONFIGS
 
-pytestmark = pytest.mark.dist
+pytestmark = [pytest.mark.dist, pytest.mark.solo]
 
 H100 = (CONFIGS / "hardware" / "h100-sxm.toml").read_text()
 TINYLLAMA = (CONFIGS / "models" / "tinyllama-1.1b.toml").read_text()

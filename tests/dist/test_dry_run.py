@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-pytestmark = pytest.mark.dist
+pytestmark = [pytest.mark.dist, pytest.mark.solo]
 
 
 @pytest.mark.parametrize(("block", "degrees"), [("attention", "64"), ("ffn", "64"), ("block", "1,8,64")])

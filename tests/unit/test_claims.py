@@ -278,3 +278,16 @@ def test_a_bad_ledger_is_one_line(capsys: pytest.CaptureFixture[str], tmp_path: 
     code, _, error = run(capsys, "claims", "--claims", str(path))
     assert code == 2
     assert message in error and error.count("\n") == 1
+
+
+def test_claims_of_your_own_are_judged_by_their_arithmetic(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    path = tmp_path / "mine.toml"
+    claim = '[[claims]]\nname = "{}"\nsubject = "B200"\nstatement = "Twice an H100"\nprinted = ""\nstated = {}\n'
+    arithmetic = 'formula = "a / b"\ninputs = {a = "peak b200-sxm bf16", b = "peak h100-sxm bf16"}\n'
+    texts = [claim.format(name, stated) + arithmetic for name, stated in (("right", 2.27), ("wrong", 3.0))]
+    path.write_text('origin = "user"\nsource = "a talk"\n' + "".join(texts))
+    code, out, _ = run(capsys, "claims", "--json", "--claims", str(path))
+    verdicts = {row["name"]: row["verdict"] for row in json.loads(out)["claims"] if row["origin"] == "user"}
+    assert (code, verdicts) == (0, {"right": "holds", "wrong": "refuted"})
+    code, out, _ = run(capsys, "claims", "--claims", str(path))
+    assert (code, "claims of a talk" in out) == (0, True)

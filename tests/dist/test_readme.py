@@ -130,7 +130,7 @@ def test_scripts_run(root, tmp_path):
     before = set((root / "runs").glob("*")) if (root / "runs").exists() else set()
     environ = {name: value for name, value in os.environ.items() if name not in ("RANK", "WORLD_SIZE")}
     done = subprocess.run(
-        ["scripts/run", "--seq", "64", "--seconds", "0.2", "--phase", "prefill"],
+        ["scripts/run", "--seq", "64", "--seconds", "0.2", "--phase", "prefill", "--strategy", "columns,allreduce"],
         cwd=root,
         env=environ | {"CALIBRATION_SECONDS": "2", "CALIBRATION_SHAPES": "8"},
         capture_output=True,

@@ -61,10 +61,11 @@ class Claim:
     note: str | None = None
     """What to know of the arithmetic, where nothing is to be corrected."""
     measured: str | None = None
-    """Which measurement is its counterpart (analysis/trial/findings.py)."""
+    """Which measurement is its counterpart (analysis/trial/rates.py and layers.py)."""
     hardware: str | None = None
     """Whose measurement counts, a name of the catalogue; None: that of any machine."""
     link: str | None = None
+    """Of a degree: the link of `hardware` that it is of."""
     qualifiers: tuple[Qualifier, ...] = ()
     doubt: str | None = None
     untestable: str | None = None

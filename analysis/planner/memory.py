@@ -1,5 +1,6 @@
 """What a rank of the fullest stage of a layout holds, term by term (tp/plan/footprint.py)."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 from analysis.planner.degrees import Degrees, layers_of, replica_batch
@@ -64,25 +65,12 @@ class Holder:
         return max(stage_bytes(case, self._held(case), stage)["weights"] for stage in stages)
 
     def stages(self, degrees: Degrees, choice: Choice) -> dict[int, Stage]:
-        """Those that may be the fullest, by index: the first, the second and the last.
-
-        Under 1F1B stage i keeps what min(pp - i, M) micro-batches saved (Narayanan et al. 2021, section 2.2.1), so a
-        stage in the middle holds no more than the one before it, of as many layers.
-        """
+        """Those that may be the fullest, by index."""
         _, pp, dp = degrees
         request = self.request
         many = replica_batch(request, dp) // choice.micro_batch if request.phase == "train" else 1
         layers = layers_of(request.model, pp, request.phase)
-        return {
-            index: Stage(
-                num_layers=layers[index],
-                is_first=index == 0,
-                is_last=index == pp - 1,
-                in_flight=min(pp - index, many),
-                state_shards=dp if request.optimizer == "sharded" else 1,
-            )
-            for index in sorted({0, min(1, pp - 1), pp - 1})
-        }
+        return telling_stages(layers, many, state_shards=dp if request.optimizer == "sharded" else 1)
 
     def _training_layer(self, degrees: Degrees, choice: Choice) -> Case:
         request = self.request
@@ -131,6 +119,25 @@ class Holder:
         return self._known[case]
 
 
+def telling_stages(layers: Sequence[int], many: int, *, state_shards: int = 1) -> dict[int, Stage]:
+    """Of stages of so many layers those that may be the fullest, by index: the first, the second and the last.
+
+    Under 1F1B stage i keeps what min(pp - i, M) micro-batches saved (Narayanan et al. 2021, section 2.2.1), so a stage
+    in the middle holds no more than the one before it, of as many layers.
+    """
+    pp = len(layers)
+    return {
+        index: Stage(
+            num_layers=layers[index],
+            is_first=index == 0,
+            is_last=index == pp - 1,
+            in_flight=min(pp - index, many),
+            state_shards=state_shards,
+        )
+        for index in sorted({0, min(1, pp - 1), pp - 1})
+    }
+
+
 def fewest_stages(
     model: ModelShape,
     node: Node,
@@ -155,11 +162,7 @@ def fewest_stages(
         return None
     held = bytes_by_kind(case, device="cuda")
     for pp in range(1, model.num_layers + 1):
-        layers = layers_of(model, pp)
-        stages = [
-            Stage(num_layers=layers[i], is_first=i == 0, is_last=i == pp - 1, in_flight=pp - i)
-            for i in {0, min(1, pp - 1), pp - 1}
-        ]
+        stages = telling_stages(layers_of(model, pp), pp).values()
         fullest = max(sum(stage_bytes(case, held, stage).values()) for stage in stages)
         if fullest + RESERVE_BYTES <= node.device.memory_bytes:
             return pp

@@ -1,13 +1,13 @@
 """The article's arithmetic redone: its ratio, and its largest degrees with its numbers and with the right ones."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from math import floor
 
 from analysis.split.balance import balance_degree
 from tp.cost.article import ArticlePair, article_pairs, as_multi_head, flops_per_byte, largest_degree
 from tp.errors import ConfigError
-from tp.hardware import Node, load_node
+from tp.hardware import Link, Node, load_node
 from tp.model import ModelShape
 
 
@@ -25,6 +25,20 @@ class Ratio:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Corrected:
+    """Where sending takes as long as computing on one machine, with dense peak and one-way rate."""
+
+    hardware: str
+    link: str
+    flops_per_s: float
+    one_way_bytes_per_s: float
+    by_the_rule: float
+    """By the article's rule: multi-head QKV against the input."""
+    balance: float
+    """Of the full layer: its products against two all-reduces over a ring."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Degree:
     """The largest degree of one GPU and link by the article's rule, with its numbers and with the right ones."""
 
@@ -33,12 +47,7 @@ class Degree:
     """From the article's rounded threshold, cut to one decimal: what it prints."""
     unrounded: float
     """From the article's own peak and link rate."""
-    dense_flops_per_s: float
-    one_way_bytes_per_s: float
-    corrected: float
-    """From the dense peak and the one-way rate."""
-    balance: float
-    """Where the products of the full layer take as long as its two all-reduces, with the same."""
+    right: Corrected
 
 
 def article_ratio(model: ModelShape) -> Ratio:
@@ -60,8 +69,8 @@ def article_table(model: ModelShape) -> list[Degree]:
 
 def _degree(model: ModelShape, pair: ArticlePair) -> Degree:
     node = load_node(pair.hardware)
-    peak, rate = node.device.dense_peak("bf16"), node.link(pair.link).one_way_bytes_per_s
-    if peak is None or rate is None:
+    right = corrected(model, node, node.link(pair.link))
+    if right is None:
         raise ConfigError(f"{pair.hardware}: has no dense bf16 peak or no rate for {pair.link}; add them")
     multi_head = as_multi_head(model)
     by_threshold = largest_degree(multi_head, flops_per_s=pair.threshold_flops_per_byte, bytes_per_s=1.0)
@@ -70,43 +79,27 @@ def _degree(model: ModelShape, pair: ArticlePair) -> Degree:
         pair=pair,
         rounded=floor(by_threshold * 10) / 10,
         unrounded=largest_degree(multi_head, flops_per_s=pair.flops_per_s, bytes_per_s=one_way),
-        dense_flops_per_s=peak.flops_per_s,
-        one_way_bytes_per_s=rate,
-        corrected=largest_degree(multi_head, flops_per_s=peak.flops_per_s, bytes_per_s=rate),
-        balance=balance_degree(model, flops_per_s=peak.flops_per_s, bytes_per_s=rate),
+        right=right,
     )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Corrected:
-    """Where sending takes as long as computing on one machine, with dense peak and one-way rate."""
+def corrected(model: ModelShape, node: Node, link: Link) -> Corrected | None:
+    """What a machine's sheet gives over a link; None where it does not state both rates."""
+    peak, rate = node.device.dense_peak("bf16"), link.one_way_bytes_per_s
+    if peak is None or rate is None:
+        return None
+    flops = peak.flops_per_s
+    return Corrected(
+        hardware=node.name,
+        link=link.name,
+        flops_per_s=flops,
+        one_way_bytes_per_s=rate,
+        by_the_rule=largest_degree(as_multi_head(model), flops_per_s=flops, bytes_per_s=rate),
+        balance=balance_degree(model, flops_per_s=flops, bytes_per_s=rate),
+    )
 
-    hardware: str
-    link: str
-    flops_per_s: float
-    one_way_bytes_per_s: float
-    by_the_rule: float
-    """By the article's rule: multi-head QKV against the input."""
-    balance: float
-    """Of the full layer: its products against two all-reduces over a ring."""
 
-
-def corrected_table(model: ModelShape, nodes: Sequence[Node]) -> list[Corrected]:
+def corrected_table(model: ModelShape, nodes: Iterable[Node]) -> list[Corrected]:
     """Each machine over its default link, as far as its sheet states both rates."""
-    found = []
-    for node in nodes:
-        peak, rate = node.device.dense_peak("bf16"), node.link().one_way_bytes_per_s
-        if peak is None or rate is None:
-            continue
-        flops = peak.flops_per_s
-        found.append(
-            Corrected(
-                hardware=node.name,
-                link=node.link().name,
-                flops_per_s=flops,
-                one_way_bytes_per_s=rate,
-                by_the_rule=largest_degree(as_multi_head(model), flops_per_s=flops, bytes_per_s=rate),
-                balance=balance_degree(model, flops_per_s=flops, bytes_per_s=rate),
-            )
-        )
-    return found
+    found = (corrected(model, node, node.link()) for node in nodes)
+    return [each for each in found if each is not None]

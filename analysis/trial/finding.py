@@ -13,6 +13,10 @@ class Finding:
     text: str
     """How it was measured, in few words."""
 
+    def times(self, factor: float, text: str) -> "Finding":
+        """So many times as much."""
+        return Finding(value=factor * self.value, low=factor * self.low, high=factor * self.high, text=text)
+
 
 def exact(value: float, text: str) -> Finding:
     """A count, which has no spread."""

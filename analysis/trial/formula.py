@@ -20,16 +20,15 @@ FUNCTIONS: Final = {
 }
 
 
-def evaluate(formula: str, inputs: Inputs, *, where: str) -> float:
-    """The value of `formula`, an arithmetic expression, with references among its inputs looked up.
+def numbers(inputs: Inputs, *, where: str) -> dict[str, float]:
+    """The inputs with references looked up; ConfigError, beginning with `where`, for one that means nothing."""
+    return {name: quantity(value, where=where) if isinstance(value, str) else value for name, value in inputs.items()}
 
-    ConfigError, beginning with `where`, for a formula or reference that means nothing.
-    """
-    names: Mapping[str, float] = {
-        name: quantity(value, where=where) if isinstance(value, str) else value for name, value in inputs.items()
-    }
+
+def evaluate(formula: str, inputs: Mapping[str, float], *, where: str) -> float:
+    """The value of `formula`, an arithmetic expression; ConfigError, beginning with `where`, where it has none."""
     try:
-        value = simple_eval(formula, names=names, functions=FUNCTIONS)
+        value = simple_eval(formula, names=inputs, functions=FUNCTIONS)
     except (InvalidExpression, ArithmeticError, SyntaxError, TypeError, ValueError) as error:
         raise ConfigError(f"{where}: formula {formula!r} has no value ({' '.join(str(error).split())})") from error
     if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):

@@ -6,6 +6,7 @@ holds the middle of all of them.
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Final
 
 import numpy as np
@@ -20,16 +21,18 @@ ATTENTION_PARTS: Final = ("qkv", "core", "out")
 FFN_PARTS: Final = ("up", "activation", "down")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class _Layer:
     """A case of a record that ran."""
 
     case: Case
     planned: PlannedCase
 
-    def seconds(self, part: str) -> float | None:
+    @cached_property
+    def seconds(self) -> dict[str, float | None]:
+        """By part and whole."""
         rows = part_rows(self.case.header, self.case.planned, self.case.result)
-        return next((row.measured_s for row in rows if row.part == part), None)
+        return {row.part: row.measured_s for row in rows}
 
     @property
     def sent_bytes(self) -> float | None:
@@ -54,7 +57,7 @@ def scaling_efficiency(runs: Sequence[Run]) -> Finding | None:
     """T(1) over n T(n), of the highest degree that was measured beside 1."""
     pairs = []
     for whole, split in _pairs(runs, lambda case: replace(case, tp=1), lambda case: case.tp > 1):
-        one, many = whole.seconds("total"), split.seconds("total")
+        one, many = whole.seconds["total"], split.seconds["total"]
         if one and many:
             pairs.append((split.planned.tp, one / (split.planned.tp * many)))
     if not pairs:
@@ -104,7 +107,7 @@ def ffn_over_attention(runs: Sequence[Run]) -> Finding | None:
         case = layer.planned
         if case.block != "block" or case.tp == 1 or case.strategy == "columns" or case.workload.phase == "decode":
             continue
-        attention, ffn = ([layer.seconds(part) for part in parts] for parts in (ATTENTION_PARTS, FFN_PARTS))
+        attention, ffn = ([layer.seconds.get(part) for part in parts] for parts in (ATTENTION_PARTS, FFN_PARTS))
         if all(attention) and all(ffn):
             ratio = sum(s for s in ffn if s) / sum(s for s in attention if s)
             found.append(abs(float(np.log10(ratio))))

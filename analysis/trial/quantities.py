@@ -4,13 +4,13 @@ A reference is the name of a quantity and its arguments, such as `peak h100-sxm 
 bytes and FLOPs a second, dense and one way.
 """
 
-import inspect
 from collections.abc import Callable, Iterator
 from functools import cache
 from typing import Final
 
 from analysis.planner.memory import fewest_stages as fewest_stages_of
 from analysis.split.balance import balance_degree
+from analysis.trial.named import named
 from tp import catalogue
 from tp.case import BLOCKS, RECOMPUTES, STRATEGIES, Case, Phase, Workload
 from tp.cost.article import as_multi_head, flops_per_byte, largest_degree
@@ -31,14 +31,12 @@ ELEMENT_BYTES: Final = DTYPE_BYTES["bf16"]
 @cache
 def quantity(reference: str, *, where: str) -> float:
     """The number that a reference stands for; ConfigError, beginning with `where`, when it stands for none."""
-    name, *words = reference.split()
-    if name not in QUANTITIES:
-        raise ConfigError(f"{where}: input {reference!r} is unknown; choose from {', '.join(QUANTITIES)}")
-    known = inspect.signature(QUANTITIES[name]).parameters
-    if len(words) != len(known):
-        raise ConfigError(f"{where}: input {reference!r} has {len(words)} arguments; {name} takes {', '.join(known)}")
     try:
-        return QUANTITIES[name](*words)
+        function, words = named(reference, QUANTITIES)
+    except ConfigError as error:
+        raise ConfigError(f"{where}: input {error}") from error
+    try:
+        return function(*words)
     except TpbenchError as error:
         raise ConfigError(f"{where}: input {reference!r}: {error}") from error
 

@@ -5,17 +5,14 @@ CPU share their sum. Of many medians the best is a little too good by chance, fa
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import replace
 from typing import Final, TypeVar
 
 import numpy as np
 
 from analysis.load import Run
 from analysis.trial.finding import Finding
-from analysis.trial.layers import LAYER_FINDINGS
 from bench.harness.record.records import OpResult
 from bench.harness.record.stats import summarise
-from tp.errors import ConfigError
 from tp.flags import choice
 from tp.hardware import LinkKind
 from tp.plan.ops import Collective, Elementwise, Gemm, StreamKind, bus_factor
@@ -42,7 +39,7 @@ def flops_per_s(runs: Sequence[Run], dtype: str) -> Finding | None:
 def memory_bytes_per_s(runs: Sequence[Run]) -> Finding | None:
     """The best of STREAM's passes over the largest arrays (McCalpin 1995): a GPU's, or all cores' of a host."""
     return _best(
-        _scaled(_rate(result, op.moved_bytes, _stream(op)), _sharing(run))
+        _together(_rate(result, op.moved_bytes, _stream(op)), _sharing(run))
         for run, result, op in _largest(runs, MEMORY_KINDS)
     )
 
@@ -112,16 +109,8 @@ def _sharing(run: Run) -> int:
     return max(1, header.world // header.num_nodes) if header.hardware.device.kind == "cpu-core" else 1
 
 
-def _scaled(finding: Finding, ranks: int) -> Finding:
-    if ranks == 1:
-        return finding
-    return replace(
-        finding,
-        value=finding.value * ranks,
-        low=finding.low * ranks,
-        high=finding.high * ranks,
-        text=f"{finding.text}, {ranks} ranks together",
-    )
+def _together(finding: Finding, ranks: int) -> Finding:
+    return finding if ranks == 1 else finding.times(ranks, f"{finding.text}, {ranks} ranks together")
 
 
 def _stream(op: Elementwise) -> str:
@@ -139,11 +128,3 @@ RATES: Final[dict[str, Callable[..., Finding | None]]] = {
         *(host_bytes_per_s, host_bytes_both_ways_per_s),
     )
 }
-
-
-def rate(name: str, runs: Sequence[Run]) -> Finding | None:
-    """The rate called `name`, such as `flops_per_s bf16`; None where no record holds it."""
-    word, *arguments = name.split()
-    if word not in RATES:
-        raise ConfigError(f"measured {name!r}: unknown; choose from {', '.join((*RATES, *LAYER_FINDINGS))}")
-    return RATES[word](runs, *arguments)

@@ -10,15 +10,16 @@ more than the tolerance, and with the right inputs it is as stated. Sparse rates
 one-way ones are twice too high, and even a machine at its best then stays under half.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final, Literal, get_args
 
 from analysis.load import Run
 from analysis.trial.finding import Finding
-from analysis.trial.formula import evaluate
+from analysis.trial.formula import evaluate, numbers
 from analysis.trial.layers import LAYER_FINDINGS
-from analysis.trial.rates import host_bytes_both_ways_per_s, rate
+from analysis.trial.named import named
+from analysis.trial.rates import RATES, host_bytes_both_ways_per_s, link_bytes_per_s
 from analysis.trial.wording import format_quantity
 from tp.claim import Claim, Ledger, Origin
 from tp.errors import ConfigError
@@ -31,7 +32,8 @@ NOT_TESTABLE: Final[Verdict] = "not testable here"
 Standing = Literal["reached", "beaten", "out of reach"]
 OUT_OF_REACH: Final[Standing] = "out of reach"
 
-BOTH_WAYS: Final = host_bytes_both_ways_per_s.__name__
+# By name; all take the records first.
+MEASUREMENTS: Final[dict[str, Callable[..., Finding | None]]] = RATES | LAYER_FINDINGS
 # Published tables reach 0.74 (NVLink, all-gather) to 0.96 (products) of dense, one-way peaks (aiconfigurator's tables
 # of A100 to B200), our H100 at its power limit 0.74 in fp8, 0.79 in bf16, 0.91 of its memory, 0.86 of PCIe.
 REACH: Final = 0.6
@@ -74,15 +76,15 @@ def measured_of(claim: Claim, runs: Sequence[Run]) -> Finding | None:
     if claim.measured is None:
         return None
     mine = [run for run in runs if claim.hardware in (None, run.headers[0].hardware.name)]
-    if claim.measured in LAYER_FINDINGS:
-        return LAYER_FINDINGS[claim.measured](mine)
-    found = rate(claim.measured, mine)
-    if found is None or "two-way" not in claim.qualifiers or claim.measured == BOTH_WAYS:
+    try:
+        measure, words = named(claim.measured, MEASUREMENTS, given=1)
+    except ConfigError as error:
+        raise ConfigError(f"{claim.name}: measured {error}") from error
+    found = measure(mine, *words)
+    if found is None or "two-way" not in claim.qualifiers or measure is host_bytes_both_ways_per_s:
         return found
-    if not claim.measured.startswith("link_bytes_per_s"):
-        return None  # one way alone says nothing of both
-    # A rank of a ring sends while it receives as much.
-    return Finding(value=2 * found.value, low=2 * found.low, high=2 * found.high, text=f"both ways, {found.text}")
+    # A rank of a ring sends while it receives as much; elsewhere one way alone says nothing of both.
+    return found.times(2, f"both ways, {found.text}") if measure is link_bytes_per_s else None
 
 
 def _ruling(claim: Claim, ledger: Ledger, runs: Sequence[Run]) -> Ruling:
@@ -124,21 +126,18 @@ class _Values:
 def _evaluated(claim: Claim) -> _Values | None:
     if claim.formula is None:
         return None
-    own = evaluate(claim.formula, claim.inputs, where=claim.name)
+    inputs = numbers(claim.inputs, where=claim.name)
+    own = evaluate(claim.formula, inputs, where=claim.name)
     if claim.right is None:
         return _Values(own=own, right=own, is_corrected=False, beside={})
-    where, inputs = f"{claim.name}, right", claim.inputs | claim.right.inputs
-    right = evaluate(claim.right.formula or claim.formula, inputs, where=where)
-    changed = [
-        name
-        for name in claim.inputs
-        if evaluate(name, claim.inputs, where=claim.name) != evaluate(name, inputs, where=where)
-    ]
+    where = f"{claim.name}, right"
+    better = inputs | numbers(claim.right.inputs, where=where)
+    right = evaluate(claim.right.formula or claim.formula, better, where=where)
     return _Values(
         own=own,
         right=right,
-        is_corrected=right != own if claim.right.formula else bool(changed),
-        beside={name: evaluate(formula, inputs, where=where) for name, formula in claim.right.beside.items()},
+        is_corrected=right != own if claim.right.formula else any(better[name] != inputs[name] for name in inputs),
+        beside={name: evaluate(formula, better, where=where) for name, formula in claim.right.beside.items()},
     )
 
 

@@ -8,7 +8,6 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final
 
-import pandas as pd
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
@@ -26,7 +25,7 @@ from analysis.trial.verdicts import (
 )
 from analysis.trial.wording import format_quantity
 from analysis.verbs.degree_table import print_corrected
-from analysis.verbs.output import make_console, note, writing
+from analysis.verbs.output import make_console, note, write_csv
 from tp import catalogue
 from tp.claim import Claim, Ledger, load_ledger
 from tp.errors import ConfigError, MeasurementError
@@ -75,16 +74,16 @@ def claims(args: Sequence[str]) -> None:
     for run in runs:
         for problem in run.problems:
             note(problem)
-    ledgers = list(_ledgers(flags, runs))
-    rulings = [ruling for ledger in ledgers for ruling in judge(ledger, runs)]
+    rulings = judge(load_ledger("article"), runs)
+    rulings += [ruling for path in flags.claims for ruling in _judge_file(path, runs)]
+    rulings += [ruling for ledger in _ledgers(flags, runs) for ruling in judge(ledger, runs)]
     for run in runs:
         if not any(measured_of(ruling.claim, [run]) for ruling in rulings):
             note(f"{run.path}: nothing that it holds is claimed of {run.headers[0].hardware.name}")
     # What is planted is there to be measured.
     rulings = [r for r in rulings if r.is_measured or not (flags.measured or r.origin == "planted")]
     if flags.csv:
-        with writing("--csv", Path(flags.csv)):
-            pd.DataFrame(map(_row, rulings), columns=list(CSV_COLUMNS)).to_csv(flags.csv, index=False)
+        write_csv(map(_row, rulings), Path(flags.csv), flag="--csv", names=CSV_COLUMNS)
     if flags.json:
         json.dump({"claims": [_row(ruling) for ruling in rulings]}, sys.stdout, indent=2, allow_nan=False)
         print()
@@ -99,15 +98,16 @@ def claims(args: Sequence[str]) -> None:
         raise MeasurementError(f"{failures[0].claim.name}: is false on purpose and was not refuted; trust no verdict")
 
 
+def _judge_file(path: str, runs: Sequence[Run]) -> list[Ruling]:
+    """The rulings on the user's own claims; ConfigError names their file."""
+    ledger = load_ledger(path)
+    try:
+        return judge(ledger, runs)
+    except ConfigError as error:
+        raise ConfigError(f"--claims {path}: {error}") from error
+
+
 def _ledgers(flags: ClaimsFlags, runs: Sequence[Run]) -> Iterator[Ledger]:
-    yield load_ledger("article")
-    for path in flags.claims:
-        ledger = load_ledger(path)
-        try:
-            judge(ledger, ())
-        except ConfigError as error:
-            raise ConfigError(f"--claims {path}: {error}") from error
-        yield ledger
     for node in _nodes(flags, runs):
         yield vendor_ledger(node)
     if flags.hardware == "all":

@@ -24,20 +24,21 @@ def print_article(console: Console, model: ModelShape) -> None:
     headings = ("", "article: peak", "link, two-way", "printed", "unrounded", "dense peak", "one-way", "corrected")
     for heading in (*headings, "full layer"):
         table.add_column(heading, justify="right" if heading else "left")
-    for degree in article_table(model):
+    degrees = article_table(model)
+    for degree in degrees:
         table.add_row(
             degree.pair.label,
             format_flops_rate(degree.pair.flops_per_s),
             format_rate(degree.pair.link_two_way_bytes_per_s),
             f"{degree.rounded:.1f}",
             f"{degree.unrounded:.2f}",
-            format_flops_rate(degree.dense_flops_per_s),
-            format_rate(degree.one_way_bytes_per_s),
-            f"{degree.corrected:.2f}",
-            f"{degree.balance:.1f}",
+            format_flops_rate(degree.right.flops_per_s),
+            format_rate(degree.right.one_way_bytes_per_s),
+            f"{degree.right.by_the_rule:.2f}",
+            f"{degree.right.balance:.1f}",
         )
     console.print(table)
-    for degree in article_table(model):
+    for degree in degrees:
         console.print(f"  {degree.pair.label}: {degree.pair.note}", markup=False)
     console.print()
 

@@ -1,10 +1,11 @@
 """What the verbs share: the console, and inputs that must be given."""
 
+import csv
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Final
+from typing import Annotated, Any, Final
 
 import tyro
 from rich.console import Console
@@ -42,6 +43,18 @@ def writing(flag: str, path: Path) -> Iterator[None]:
     except OSError as error:
         reason = error.strerror or str(error)
         raise ConfigError(f"{flag} {path}: cannot be written ({reason}); name another file") from error
+
+
+def write_csv(rows: Iterable[Mapping[str, Any]], path: Path, *, flag: str, names: Sequence[str] | None = None) -> None:
+    """Rows as CSV, by default with every column that one of them has; what is unknown is empty."""
+    made = list(rows)
+    columns = list(dict.fromkeys(name for row in made for name in row)) if names is None else names
+    with writing(flag, path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with path.open("w", newline="", encoding="utf-8") as file:
+            writer = csv.DictWriter(file, columns, lineterminator="\n")
+            writer.writeheader()
+            writer.writerows(made)
 
 
 def require(value: str, flag: str, what: str) -> None:

@@ -1,6 +1,5 @@
 """python -m analysis plan --model M --hardware H --gpus N: what a whole model needs."""
 
-import csv
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,9 +12,9 @@ from analysis.planner.layout import Ranking
 from analysis.planner.rank import plan_layouts
 from analysis.planner.request import MICRO_BATCHES, NEW_TOKENS, OPTIMIZERS, PHASES, Request, make_request
 from analysis.planner.show import heading, print_ranking
-from analysis.verbs.output import make_console, note, writing
+from analysis.verbs.output import make_console, note, write_csv, writing
 from tp.case import RECOMPUTES, STRATEGIES
-from tp.cost.known import known_calibration
+from tp.cost.known import KnownCalibration, known_calibration
 from tp.cost.theory import THEORIES
 from tp.errors import ConfigError
 from tp.flags import choice, comma_list, int_ranges, parse_flags, positive_int
@@ -89,10 +88,10 @@ def plan(args: Sequence[str]) -> None:
     """Rank the layouts and show them; that none fits is an answer too."""
     flags = parse_flags(PlanFlags, args, prog="analysis plan", description=PlanFlags.__doc__ or "")
     most = _whole(flags.show, "--show", MOST_GPUS)
-    request = _request(flags)
+    request, known = _request(flags)
     ranking = plan_layouts(request)
     if flags.csv:
-        _write_csv(ranking, Path(flags.csv))
+        write_csv(rows(ranking), Path(flags.csv), flag="--csv")
     if flags.figure:
         _draw(request, ranking, Path(flags.figure))
     if flags.json:
@@ -101,7 +100,6 @@ def plan(args: Sequence[str]) -> None:
     console = make_console(plain_width=WIDTH, least_width=LEAST_WIDTH)
     for line in heading(request):
         console.print(line, markup=False)
-    known = known_calibration(flags.calibration, request.node, request.link)
     origin = f" (calibration {known.label})" if known is not None and request.theory.name == "calibrated" else ""
     console.print(f"theory: {request.theory.name}{origin}\n", markup=False)
     print_ranking(console, request, ranking, most=most)
@@ -113,7 +111,7 @@ def plan(args: Sequence[str]) -> None:
             console.print(line, markup=False)
 
 
-def _request(flags: PlanFlags) -> Request:
+def _request(flags: PlanFlags) -> tuple[Request, KnownCalibration | None]:
     phase = choice(flags.phase, PHASES, flag="--phase")
     for name in ("recompute", "optimizer") if phase == "serve" else ("new_tokens",):
         if getattr(flags, name):
@@ -126,13 +124,14 @@ def _request(flags: PlanFlags) -> Request:
     sizes = int_ranges(flags.micro_batch, flag="--micro-batch", most=MOST_MICRO_BATCHES)
     if max(sizes) > MOST_MICRO_BATCH:
         raise ConfigError(f"--micro-batch {max(sizes)}: more than {MOST_MICRO_BATCH:,}; give fewer sequences")
-    return make_request(
+    known = known_calibration(flags.calibration, node, link)
+    request = make_request(
         load_model(flags.model),
         node,
         _whole(flags.gpus, "--gpus", MOST_GPUS) if flags.gpus else node.num_devices,
         phase=phase,
         theory=choice(flags.theory, THEORIES, flag="--theory") if flags.theory else None,
-        calibration=known_calibration(flags.calibration, node, link),
+        calibration=known,
         link=link,
         network=load_network(flags.network) if flags.network else None,
         batch=_whole(flags.batch, "--batch", MOST_BATCH) if flags.batch else None,
@@ -145,6 +144,7 @@ def _request(flags: PlanFlags) -> Request:
         recomputes=comma_list(recomputes, lambda w: choice(w, RECOMPUTES, flag="--recompute"), flag="--recompute"),
         tp_across_nodes=flags.tp_across_nodes,
     )
+    return request, known
 
 
 def _whole(text: str, flag: str, most: int) -> int:
@@ -152,16 +152,6 @@ def _whole(text: str, flag: str, most: int) -> int:
     if number > most:
         raise ConfigError(f"{flag} {text}: more than {most:,}; give less")
     return number
-
-
-def _write_csv(ranking: Ranking, path: Path) -> None:
-    table = rows(ranking)
-    with writing("--csv", path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with path.open("w", newline="", encoding="utf-8") as file:
-            writer = csv.DictWriter(file, fieldnames=list(table[0]))
-            writer.writeheader()
-            writer.writerows(table)
 
 
 def _draw(request: Request, ranking: Ranking, folder: Path) -> None:

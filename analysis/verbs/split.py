@@ -1,15 +1,14 @@
 """python -m analysis split --model M --hardware H ...: how far to split a layer; --figure DIR: over all hardware."""
 
-import csv
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 from analysis.split.rows import csv_rows
 from analysis.split.scaling import Question, scale
 from analysis.split.survey import COLUMNS, STRATEGIES, survey, survey_rows
-from analysis.verbs.output import make_console, writing
+from analysis.verbs.output import make_console, write_csv, writing
 from analysis.verbs.split_output import Machine, print_json, print_tables
 from tp.case import PHASES, Phase, Workload
 from tp.case import STRATEGIES as ALL_STRATEGIES
@@ -84,7 +83,7 @@ def split(args: Sequence[str]) -> None:
     )
     curves = [curve for question in questions for curve in scale(question, strategies)]
     if flags.csv:
-        _write_csv(csv_rows(curves), Path(flags.csv), flag="--csv")
+        write_csv(csv_rows(curves), Path(flags.csv), flag="--csv")
     if flags.json:
         print_json(machine, questions, curves)
     else:
@@ -210,19 +209,7 @@ def _draw(flags: SplitFlags, targets: tuple[float, ...]) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         save(chart, folder)
     numbers = folder / f"{chart.name}.csv"
-    _write_csv(survey_rows(rows, workload), numbers, flag="--figure", names=COLUMNS)
+    write_csv(survey_rows(rows, workload), numbers, flag="--figure", names=COLUMNS)
     for suffix in ("svg", "png", "csv"):
         make_console().print(f"{folder / chart.name}.{suffix}", markup=False, soft_wrap=True)
     make_console().print(chart.alternative, markup=False)
-
-
-def _write_csv(rows: Iterable[Mapping[str, Any]], path: Path, *, flag: str, names: Sequence[str] | None = None) -> None:
-    """Rows as CSV, by default with every column that one of them has; what is unknown is empty."""
-    made = list(rows)
-    columns = list(dict.fromkeys(name for row in made for name in row)) if names is None else names
-    with writing(flag, path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with path.open("w", newline="", encoding="utf-8") as file:
-            writer = csv.DictWriter(file, columns)
-            writer.writeheader()
-            writer.writerows(made)

@@ -12,7 +12,7 @@ import pytest
 from analysis.__main__ import main
 from analysis.planner.memory import fewest_stages
 from analysis.trial.degrees import corrected_table
-from analysis.trial.formula import evaluate
+from analysis.trial.formula import evaluate, numbers
 from analysis.trial.quantities import quantity
 from analysis.trial.vendor import network_ledger, vendor_ledger
 from analysis.trial.verdicts import VERDICTS, Ruling, judge
@@ -213,7 +213,7 @@ def test_references_by_hand(reference: str, value: float) -> None:
 )
 def test_what_means_nothing_is_refused_in_one_line(formula: str, inputs: dict[str, float | str], message: str) -> None:
     with pytest.raises(ConfigError) as caught:
-        evaluate(formula, inputs, where="c")
+        evaluate(formula, numbers(inputs, where="c"), where="c")
     assert message in str(caught.value)
     assert "\n" not in str(caught.value)
 
@@ -278,6 +278,26 @@ def test_a_bad_ledger_is_one_line(capsys: pytest.CaptureFixture[str], tmp_path: 
     code, _, error = run(capsys, "claims", "--claims", str(path))
     assert code == 2
     assert message in error and error.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("measured", "message"),
+    [
+        ("", "measured '' is unknown; choose from flops_per_s, memory_bytes_per_s"),
+        ("speed", "measured 'speed' is unknown"),
+        ("flops_per_s", "measured 'flops_per_s' has 0 arguments; flops_per_s takes dtype"),
+        ("oracle_agreement bf16", "has 1 arguments; oracle_agreement takes none"),
+    ],
+)
+def test_a_measurement_that_means_nothing_is_one_line(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, measured: str, message: str
+) -> None:
+    path = tmp_path / "mine.toml"
+    claim = 'name = "c"\nsubject = "s"\nstatement = "t"\nprinted = ""\nstated = 1.0\nformula = "1"\n'
+    path.write_text(f'origin = "user"\nsource = "s"\n[[claims]]\n{claim}measured = "{measured}"\n')
+    code, _, error = run(capsys, "claims", "--claims", str(path))
+    assert code == 2
+    assert f"--claims {path}: c: " in error and message in error and error.count("\n") == 1
 
 
 def test_claims_of_your_own_are_judged_by_their_arithmetic(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:

@@ -61,11 +61,11 @@ def test_the_articles_degrees(number: int, expected: tuple[str, float, float, fl
     assert degree.pair.label == label
     assert degree.rounded == degree.pair.largest_degree == printed
     assert degree.unrounded == pytest.approx(unrounded)
-    assert degree.corrected == pytest.approx(corrected)
+    assert degree.right.by_the_rule == pytest.approx(corrected)
 
 
 def test_the_corrected_degrees_to_two_places() -> None:
-    assert [round(degree.corrected, 2) for degree in article_table(LLAMA)] == [2.48, 11.18, 4.97, 2.05]
+    assert [round(degree.right.by_the_rule, 2) for degree in article_table(LLAMA)] == [2.48, 11.18, 4.97, 2.05]
 
 
 def test_at_the_largest_degree_computing_and_receiving_take_the_same_time() -> None:

@@ -6,6 +6,7 @@ the two take the same time the largest useful one. It counts whole activations, 
 """
 
 from dataclasses import dataclass, replace
+from functools import cache
 
 from tp.case import Case, Workload
 from tp.claim import Claim, load_ledger
@@ -83,9 +84,10 @@ class ArticlePair:
     note: str
 
 
-def article_pairs() -> list[ArticlePair]:
+@cache
+def article_pairs() -> tuple[ArticlePair, ...]:
     """The article's four largest degrees: the claims of its ledger that name a GPU and the link that they are of."""
-    return [_pair(claim) for claim in load_ledger("article").claims if claim.link is not None]
+    return tuple(_pair(claim) for claim in load_ledger("article").claims if claim.link is not None)
 
 
 def _pair(claim: Claim) -> ArticlePair:

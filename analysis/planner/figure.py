@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
-from analysis.drawing import BLUE, GREEN, INK, ORANGE, PAPER, PINK, RED, SKY, Chart, house_style, label
+from analysis.figures.drawing import BLUE, GREEN, INK, ORANGE, PAPER, PINK, RED, SKY, Chart, house_style, label
 from analysis.planner.alone import notable
 from analysis.planner.layout import Layout, MemoryTerm, Ranking, TimeTerm
 from analysis.planner.request import Request

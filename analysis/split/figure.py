@@ -11,7 +11,7 @@ from matplotlib.lines import Line2D
 from matplotlib.patheffects import withStroke
 from matplotlib.ticker import FixedLocator, NullLocator
 
-from analysis.drawing import BLUE, GREEN, INK, ORANGE, PAPER, RED, Chart, house_style, label
+from analysis.figures.drawing import BLUE, GREEN, INK, ORANGE, PAPER, RED, Chart, house_style, label
 from analysis.split.efficiency import Reach, degree_text
 from analysis.split.rows import percent
 from analysis.split.survey import STRATEGIES, Finding, Row

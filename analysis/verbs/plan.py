@@ -155,7 +155,7 @@ def _whole(text: str, flag: str, most: int) -> int:
 
 
 def _draw(request: Request, ranking: Ranking, folder: Path) -> None:
-    from analysis.drawing import save  # matplotlib takes a second to load
+    from analysis.figures.drawing import save  # matplotlib takes a second to load
     from analysis.planner.figure import layouts_chart
 
     with writing("--figure", folder):

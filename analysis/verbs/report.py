@@ -7,7 +7,7 @@ from typing import Annotated
 
 import tyro
 
-from analysis.report import write_report
+from analysis.report.write import write_report
 from analysis.verbs.output import Inputs, make_console, note, require
 from tp.errors import ConfigError
 from tp.flags import parse_flags

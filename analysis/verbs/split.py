@@ -199,7 +199,7 @@ def _draw(flags: SplitFlags, targets: tuple[float, ...]) -> None:
     if len(workloads) > 1:
         raise ConfigError(f"--phase {flags.phase}: a figure shows one phase; name one")
     model, (workload,) = load_model(flags.model or chosen.model), workloads
-    from analysis.drawing import save
+    from analysis.figures.drawing import save
     from analysis.split.figure import in_groups, split_chart
 
     rows = in_groups(survey(model, workload, targets))

@@ -9,9 +9,9 @@ import pandas as pd
 import pytest
 
 from analysis.__main__ import main
+from analysis.frames.parts import parts_frame
 from analysis.load import Run, load_run
 from analysis.measured.op import of_run
-from analysis.tables import parts_frame
 from bench.harness.record.files import RecordWriter, read_record
 from bench.harness.record.records import AnyLine, End
 from tests.unit.record_factory import (
@@ -233,7 +233,7 @@ def test_a_report_of_a_damaged_file_ends_in_one_line_or_a_page(
     contents = damaged(pristine.path.read_bytes())
     for number in range(NUM_REPORTS):
         if number == 2:  # two were drawn as well, which takes seconds each
-            monkeypatch.setattr("analysis.report.charts", lambda *frames: [])
+            monkeypatch.setattr("analysis.report.write.charts", lambda *frames: [])
         path, out = tmp_path / f"{number}.jsonl", tmp_path / f"{number}"
         path.write_bytes(contents[number * (NUM_DAMAGED // NUM_REPORTS + 1) % NUM_DAMAGED])
         code = main(["report", str(path), "--out", str(out)])
@@ -259,7 +259,7 @@ def test_a_calibration_of_a_damaged_file_tells_what_it_leaves_out(
 def test_a_file_cannot_steer_the_terminal(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("analysis.report.charts", lambda *frames: [])
+    monkeypatch.setattr("analysis.report.write.charts", lambda *frames: [])
     path = tmp_path / "r.jsonl"
     path.write_bytes(bare(realistic()) + b'{"line":"planned","key\\u001b[2J[red]":1}\n')
     assert main(["report", str(path), "--out", str(tmp_path / "out")]) == 0

@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from analysis.frames.parts import parts_frame
+from analysis.frames.state import state_frame
 from analysis.load import load_run
-from analysis.state import state_frame
-from analysis.tables import parts_frame
 from bench.harness.record.interference import slowest
 from bench.harness.record.parts import marked_rounds, num_rounds
 from tests.conftest import ROOT

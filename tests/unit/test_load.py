@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 
 from analysis.__main__ import main
+from analysis.frames.parts import parts_frame
 from analysis.load import load_run, load_runs
 from analysis.measured.op import of_run
-from analysis.tables import parts_frame
 from bench.harness.record.files import RecordWriter
 from bench.harness.record.parts import COLUMNS
 from bench.harness.record.records import (

@@ -10,12 +10,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from analysis.drawing import MAX_LABEL, PAGE_COLOURS, Chart, inline_svg, label, save, svg
+from analysis.figures.agreement import PART_STYLES
+from analysis.figures.charts import charts
+from analysis.figures.drawing import MAX_LABEL, PAGE_COLOURS, Chart, inline_svg, label, save, svg
+from analysis.figures.errors import STRATEGY_STYLES, error_chart
+from analysis.figures.scaling import MAX_SCENARIOS, scaling_chart
+from analysis.figures.strategies import MAX_TABLES, MEMORY_STYLES, TIME_STYLES
+from analysis.frames.parts import parts_frame, scaling_frame
+from analysis.frames.strategies import strategies_frame
 from analysis.load import Run
-from analysis.plots import MAX_SCENARIOS, PART_STYLES, STRATEGY_STYLES, charts, error_chart, scaling_chart
-from analysis.stacks import MAX_TABLES, MEMORY_STYLES, TIME_STYLES
-from analysis.strategies import strategies_frame
-from analysis.tables import parts_frame, scaling_frame
 from bench.harness.record.parts import WHOLES
 from tests.unit.record_factory import (
     TOY,

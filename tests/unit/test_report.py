@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from analysis.report import write_report
+from analysis.report.write import write_report
 from bench.harness.record.parts import COLUMNS
 from bench.harness.record.records import AnyLine, BlockMark, End
 from tests.unit.record_factory import (
@@ -259,7 +259,9 @@ def test_unlike_runs_stand_together_only_when_asked(tmp_path: Path) -> None:
 
 
 def test_a_report_needs_neither_torch_nor_the_runner() -> None:
-    code = "import sys, analysis.report; print(*sorted(m for m in sys.modules if m.startswith(('torch', 'bench.'))))"
+    code = (
+        "import sys, analysis.report.write; print(*sorted(m for m in sys.modules if m.startswith(('torch', 'bench.'))))"
+    )
     done = subprocess.run(
         [sys.executable, "-c", code],
         cwd=Path(__file__).parents[2],

@@ -10,11 +10,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from analysis.display import NOTHING, Display
-from analysis.display_strategies import show_strategies
+from analysis.frames.parts import parts_frame, scaling_frame
+from analysis.frames.strategies import STRATEGY_COLUMNS, strategies_frame
 from analysis.load import Run
-from analysis.strategies import STRATEGY_COLUMNS, strategies_frame
-from analysis.tables import parts_frame, scaling_frame
+from analysis.show.strategies import show_strategies
+from analysis.show.table import NOTHING, Display
 from bench.harness.record.records import CaseResult, Planned, Sent
 from bench.harness.record.stats import summarise
 from tests.unit.record_factory import FixedTheory, compute_only, header, observation, planned, result, write_run

@@ -9,11 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from analysis.display import NOTHING, interval, percent, scenario_text, show_scaling, times
-from analysis.display_parts import show_parts
-from analysis.load import Run
-from analysis.outcomes import CHECK_COLUMNS, checks_frame, unmeasured_frame
-from analysis.tables import (
+from analysis.frames.outcomes import CHECK_COLUMNS, checks_frame, unmeasured_frame
+from analysis.frames.parts import (
     ERROR_COLUMNS,
     EXTRA,
     SCALING_COLUMNS,
@@ -21,6 +18,12 @@ from analysis.tables import (
     parts_frame,
     scaling_frame,
 )
+from analysis.load import Run
+from analysis.show.cells import interval, percent, times
+from analysis.show.parts import show_parts
+from analysis.show.scaling import show_scaling
+from analysis.show.table import NOTHING
+from analysis.show.words import scenario_text
 from bench.harness.record.parts import COLUMNS
 from tests.unit.record_factory import FixedTheory, compute_only, header, planned, result, scaling_run, write_run
 

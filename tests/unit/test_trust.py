@@ -6,15 +6,15 @@ from pathlib import Path
 
 import pytest
 
-from analysis.display_trust import MAX_ROWS, show_trust
+from analysis.figures.state import MAX_RUNS, state_chart
+from analysis.frames.parts import parts_frame, scaling_frame
+from analysis.frames.state import STATE_COLUMNS, rises, state_frame
+from analysis.frames.strategies import strategies_frame
+from analysis.frames.trust import arrivals_frame, contention_frame, ranks_frame, traffic_frame
 from analysis.load import Run
-from analysis.report import write_report
-from analysis.state import STATE_COLUMNS, rises, state_frame
-from analysis.strategies import strategies_frame
-from analysis.tables import parts_frame, scaling_frame
-from analysis.timeline import MAX_RUNS, state_chart
-from analysis.trust import arrivals_frame, contention_frame, ranks_frame, traffic_frame
-from analysis.verdict import judge
+from analysis.report.verdict import judge
+from analysis.report.write import write_report
+from analysis.show.trust import MAX_ROWS, show_trust
 from bench.harness.machine.reading import Reading
 from bench.harness.record.records import (
     AnyLine,

@@ -5,24 +5,10 @@ from typing import Final
 
 import pandas as pd
 
-from analysis.display import (
-    EMULATED_NOTE,
-    MIN_SAMPLES,
-    NOTHING,
-    Cell,
-    Cells,
-    Display,
-    Group,
-    cells_in_use,
-    interval,
-    seconds,
-    several_machines,
-    size,
-    table_text,
-    times,
-    variant_text,
-)
-from analysis.strategies import SIDE_BY_SIDE
+from analysis.frames.strategies import SIDE_BY_SIDE
+from analysis.show.cells import interval, seconds, size, times
+from analysis.show.table import NOTHING, Cell, Cells, Display, Group, cells_in_use
+from analysis.show.words import EMULATED_NOTE, MIN_SAMPLES, several_machines, table_text, variant_text
 
 
 def show_strategies(frame: pd.DataFrame) -> Display:

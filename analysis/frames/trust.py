@@ -9,8 +9,8 @@ from typing import Final
 import numpy as np
 import pandas as pd
 
+from analysis.frames.parts import Row, frame_of, status_of
 from analysis.load import Case, Run
-from analysis.tables import Row, frame_of, status_of
 from bench.harness.record.arrivals import Arrivals, of_pass, part_name, within_pass
 from bench.harness.record.interference import contention, over_ranks, sent_over_planned
 from bench.harness.record.names import COMMUNICATION, COMPUTE, DELAYED, FULL, PARTS, SERIAL

@@ -10,9 +10,9 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
-from analysis.drawing import BLUE, GREEN, INK, ORANGE, PINK, RED, SKY, Chart, house_style, label
+from analysis.figures.drawing import BLUE, GREEN, INK, ORANGE, PINK, RED, SKY, Chart, house_style, label
+from analysis.frames.state import levels, marked_spans, num_ranks, rises
 from analysis.load import Run, State
-from analysis.state import levels, marked_spans, num_ranks, rises
 
 Points = list[tuple[float, float]]
 

@@ -5,21 +5,14 @@ from typing import Final
 
 import pandas as pd
 
-from analysis.display import (
+from analysis.show.cells import interval, seconds, signed
+from analysis.show.table import NOTHING, Cells, Display, Group, figure_columns, text_column
+from analysis.show.words import (
     EMULATED_NOTE,
     MIN_SAMPLES,
-    NOTHING,
-    Cells,
-    Display,
-    Group,
-    figure_columns,
-    interval,
     recompute_text,
-    seconds,
     several_machines,
-    signed,
     strategy_text,
-    text_column,
     workload_text,
 )
 from tp.plan.ops import COLLECTIVE_KINDS

@@ -10,9 +10,10 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
-from analysis.display import seconds, several_machines, size, table_text, variant_text
-from analysis.drawing import BLUE, GREEN, INK, ORANGE, PAPER, PINK, RED, SKY, Chart, label
-from analysis.strategies import SIDE_BY_SIDE
+from analysis.figures.drawing import BLUE, GREEN, INK, ORANGE, PAPER, PINK, RED, SKY, Chart, label
+from analysis.frames.strategies import SIDE_BY_SIDE
+from analysis.show.cells import seconds, size
+from analysis.show.words import several_machines, table_text, variant_text
 from tp.plan.ops import COLLECTIVE_KINDS
 from tp.units import format_bytes, format_seconds
 

@@ -8,23 +8,24 @@ import pandas as pd
 from jinja2 import Environment, PackageLoader, StrictUndefined, Template
 from markupsafe import Markup
 
-from analysis.display import show_checks, show_errors, show_scaling, show_unmeasured
-from analysis.display_parts import show_parts
-from analysis.display_strategies import show_strategies
-from analysis.display_trust import show_trust
-from analysis.drawing import Chart, inline_svg, save
-from analysis.holdings import memory_frame
+from analysis.figures.charts import charts
+from analysis.figures.drawing import Chart, inline_svg, save
+from analysis.figures.state import state_chart
+from analysis.frames.holdings import memory_frame
+from analysis.frames.outcomes import checks_frame, unmeasured_frame
+from analysis.frames.parts import error_frame, parts_frame, scaling_frame
+from analysis.frames.state import state_frame
+from analysis.frames.strategies import strategies_frame
+from analysis.frames.trust import arrivals_frame, contention_frame, ranks_frame, traffic_frame
 from analysis.load import Run, load_runs
-from analysis.method import method
-from analysis.outcomes import checks_frame, unmeasured_frame
-from analysis.plots import charts
-from analysis.provenance import caveats, commands, sources
-from analysis.state import state_frame
-from analysis.strategies import strategies_frame
-from analysis.tables import error_frame, parts_frame, scaling_frame
-from analysis.timeline import state_chart
-from analysis.trust import arrivals_frame, contention_frame, ranks_frame, traffic_frame
-from analysis.verdict import judge
+from analysis.report.method import method
+from analysis.report.provenance import caveats, commands, sources
+from analysis.report.verdict import judge
+from analysis.show.outcomes import show_checks, show_errors, show_unmeasured
+from analysis.show.parts import show_parts
+from analysis.show.scaling import show_scaling
+from analysis.show.strategies import show_strategies
+from analysis.show.trust import show_trust
 from bench.harness.record.parts import COLUMNS
 from tp.errors import ConfigError
 
@@ -107,7 +108,7 @@ def _render(
 def _template() -> Template:
     """The page's template, in which everything is text unless it says otherwise."""
     environment = Environment(
-        loader=PackageLoader("analysis"),
+        loader=PackageLoader("analysis.report"),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,

@@ -6,8 +6,8 @@ from typing import Final
 
 import pandas as pd
 
+from analysis.frames.parts import Row, frame_of, status_of
 from analysis.load import Run
-from analysis.tables import Row, frame_of, status_of
 from bench.harness.record.records import CaseResult, CheckResult
 
 CHECK_COLUMNS: Final = (

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from analysis.load import Run
-from analysis.method import UNKNOWN, alignment_text, method_text
+from analysis.report.method import UNKNOWN, alignment_text, method_text
 from bench.harness.record.interference import drift_change, drift_sentence
 from bench.harness.record.parts import marked_rounds, num_rounds
 from bench.harness.record.records import CaseResult, Drift, End, Header

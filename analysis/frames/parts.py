@@ -1,4 +1,4 @@
-"""The tables of a report as frames: seconds, bytes and FLOPs, one row what its name says; display.py shows them.
+"""The tables of a report as frames: seconds, bytes and FLOPs, one row what its name says; show/ shows them.
 
 A case without a speed (failed, skipped, or wrong against the oracle) has none in any of them.
 """

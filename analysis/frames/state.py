@@ -7,8 +7,8 @@ from typing import Final
 
 import pandas as pd
 
+from analysis.frames.parts import Row, frame_of
 from analysis.load import Run, State
-from analysis.tables import Row, frame_of
 from bench.harness.machine.reading import Reading
 
 # By name the value of a reading and its unit.

@@ -6,9 +6,9 @@ from typing import Any, Final, Literal
 
 import pandas as pd
 
-from analysis.holdings import HOLDING_COLUMNS, SENT_COLUMNS, holding_cells, sent_cells
+from analysis.frames.holdings import HOLDING_COLUMNS, SENT_COLUMNS, holding_cells, sent_cells
+from analysis.frames.parts import WORKLOAD, Row, appearance, frame_of, number, workload
 from analysis.load import Case, Run
-from analysis.tables import WORKLOAD, Row, appearance, frame_of, number, workload
 from tp.case import RECOMPUTES
 from tp.plan.ops import COLLECTIVE_KINDS, Collective
 

@@ -5,8 +5,8 @@ from typing import Final
 
 import pandas as pd
 
+from analysis.frames.parts import Row, frame_of
 from analysis.load import Case, Run
-from analysis.tables import Row, frame_of
 from bench.harness.record.records import Observation, Sent
 from tp.plan.memory import HOLDING_KINDS, HoldingKind, held_bytes
 from tp.plan.ops import COLLECTIVE_KINDS, Collective, planned_count

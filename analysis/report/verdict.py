@@ -7,9 +7,10 @@ from typing import Any, Final, Literal
 
 import pandas as pd
 
-from analysis.display import MIN_SAMPLES, percent, scenario_text, several_machines, strategy_text, times
-from analysis.strategies import contenders
-from analysis.tables import SCENARIO, scenario
+from analysis.frames.parts import SCENARIO, scenario
+from analysis.frames.strategies import contenders
+from analysis.show.cells import percent, times
+from analysis.show.words import MIN_SAMPLES, scenario_text, several_machines, strategy_text
 from tp.units import format_seconds, significant
 
 Answer = Literal["pays", "is slower", "makes no measurable difference"]

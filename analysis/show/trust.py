@@ -7,21 +7,10 @@ from typing import Any, Final
 
 import pandas as pd
 
-from analysis.display import (
-    NOTHING,
-    Cell,
-    Cells,
-    Display,
-    Group,
-    cells_in_use,
-    interval,
-    percent,
-    seconds,
-    signed,
-    size,
-)
-from analysis.state import COUNTERS
-from analysis.tables import number
+from analysis.frames.parts import number
+from analysis.frames.state import COUNTERS
+from analysis.show.cells import interval, percent, seconds, signed, size
+from analysis.show.table import NOTHING, Cell, Cells, Display, Group, cells_in_use
 from tp.units import significant
 
 MAX_ROWS: Final = 12

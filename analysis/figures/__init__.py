@@ -1,0 +1,1 @@
+"""Frames as figures, each with the same in words."""

@@ -1,0 +1,1 @@
+"""A report: one self-contained page, its figures, and its tables as CSV."""

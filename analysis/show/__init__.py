@@ -1,0 +1,1 @@
+"""Frames as rows of text for people: rounded, with units, marks and notes."""

@@ -3,14 +3,15 @@
 import sys
 from collections.abc import Sequence
 from importlib import import_module
+from keyword import iskeyword
 from typing import Final
 
 from tp.errors import ConfigError, TpbenchError
 from tp.flags import choice
 
-# Each is the function of its name in analysis/verbs/<name>.py, loaded when asked for: what fits and draws takes
-# seconds to load, which a verb that does neither should not wait for.
-VERBS: Final = ("report", "calibrate", "predict", "score", "split", "plan", "claims")
+# Each is the function of its name in analysis/verbs/<name>.py (`import_`, as Python has taken the other), loaded when
+# asked for: what fits and draws takes seconds to load, which a verb that does neither should not wait for.
+VERBS: Final = ("report", "compare", "calibrate", "predict", "score", "split", "plan", "claims", "import", "export")
 
 
 def main(args: Sequence[str]) -> int:
@@ -20,7 +21,8 @@ def main(args: Sequence[str]) -> int:
         return 0 if args else 2
     try:
         verb = choice(args[0], VERBS, flag="verb")
-        getattr(import_module(f"analysis.verbs.{verb}"), verb)(args[1:])
+        name = f"{verb}_" if iskeyword(verb) else verb
+        getattr(import_module(f"analysis.verbs.{name}"), name)(args[1:])
     except TpbenchError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2 if isinstance(error, ConfigError) else 1

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Final, TypeVar
 
 from bench.harness.record.files import RecordFile, read_record
+from bench.harness.record.names import PROBE_MODEL
 from bench.harness.record.records import (
     AnyLine,
     BlockMark,
@@ -42,6 +43,11 @@ class Case:
     header: Header
     planned: Planned
     result: CaseResult
+
+    @property
+    def is_probe(self) -> bool:
+        """Whether it is a layer of nothing but launches, for a calibration, and no model's."""
+        return self.planned.case.model.name == PROBE_MODEL
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -14,16 +14,22 @@ from io import StringIO
 from pathlib import Path
 from typing import Any, Final
 
+import pandas as pd
 from matplotlib import rc_context
+from matplotlib.axes import Axes
+from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, NullFormatter
 
 # Stand-ins that an inlined figure replaces by the page's own colours, so that it follows light and dark.
 INK: Final = "#1f2329"
 PAPER: Final = "#fefefe"
-PAGE_COLOURS: Final = {INK: "currentColor", PAPER: "none"}
+PAGE_COLOURS: Final = {INK: "currentColor", PAPER: "var(--paper)"}
 
 BLUE, ORANGE, GREEN, RED, PINK, SKY = "#0072b2", "#e69f00", "#009e73", "#d55e00", "#cc79a7", "#56b4e9"
 MAX_LABEL: Final = 90
+# More points than this are drawn as how many of them fall where.
+TOO_MANY: Final = 1500
 
 # Keys are Any, as matplotlib from 3.11 on lists them in its types and before does not.
 _STYLE: Final[dict[Any, Any]] = {
@@ -81,12 +87,19 @@ def label(text: str) -> str:
     return printable if len(printable) <= MAX_LABEL else f"{printable[: MAX_LABEL - 1]}…"
 
 
-def save(chart: Chart, folder: Path) -> None:
-    """Write the chart to `folder` as SVG and PNG."""
-    (folder / f"{chart.name}.svg").write_text(svg(chart), encoding="utf-8")
+def save(chart: Chart, folder: Path) -> str:
+    """Write the chart to `folder` as SVG, PNG and PDF; the SVG, which takes long to draw."""
+    drawn = svg(chart)
+    (folder / f"{chart.name}.svg").write_text(drawn, encoding="utf-8")
     metadata = {"Title": chart.title, "Description": chart.alternative, "Software": None}
     with house_style():
+        # Where everything lies has been found for the SVG, and is the same on every other canvas.
+        chart.figure.set_layout_engine("none")
         chart.figure.savefig(folder / f"{chart.name}.png", dpi=150, metadata=metadata)
+        with rc_context({"pdf.fonttype": 42}):
+            about = {"Title": chart.title, "Subject": chart.alternative, "CreationDate": None}
+            chart.figure.savefig(folder / f"{chart.name}.pdf", metadata=about)
+    return drawn
 
 
 def svg(chart: Chart) -> str:
@@ -102,11 +115,30 @@ def svg(chart: Chart) -> str:
     return f'{opening} role="img" stroke-linejoin="round" stroke-linecap="butt" aria-label="{alternative}">{body}'
 
 
-def inline_svg(chart: Chart) -> str:
-    """The chart as an element of a page: in its colours, labelled by its caption, with ids that no other figure has."""
-    root, body = svg(chart).split(">", 1)
-    root = re.sub(r'aria-label="[^"]*"', f'aria-labelledby="{chart.name}-caption"', root)
-    return f"{root}>{re.sub(r'<[^>]*>', lambda tag: _for_page(tag[0], chart.name), body)}"
+def inline_svg(drawn: str, name: str) -> str:
+    """A chart's SVG as an element of a page: in its colours, labelled by its caption, with ids of its own."""
+    root, body = drawn.split(">", 1)
+    root = re.sub(r'aria-label="[^"]*"', f'aria-labelledby="{name}-caption"', root)
+    return f"{root}>{re.sub(r'<[^>]*>', lambda tag: _for_page(tag[0], name), body)}"
+
+
+def draw_density(axes: Axes, x: pd.Series, y: pd.Series) -> None:
+    """How many points fall where, on the axes' logarithmic scales; for more points than can be told apart."""
+    hexagons = axes.hexbin(
+        x.to_numpy(dtype=float),
+        y.to_numpy(dtype=float),
+        xscale="log",
+        yscale="log",
+        gridsize=48,
+        mincnt=1,
+        norm=LogNorm(),
+        cmap="cividis",
+        edgecolors=INK,
+        linewidths=0.15,
+    )
+    bar = axes.figure.colorbar(hexagons, ax=axes, label="points", shrink=0.7)
+    bar.ax.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:.0f}"))
+    bar.ax.yaxis.set_minor_formatter(NullFormatter())
 
 
 def _for_page(tag: str, name: str) -> str:

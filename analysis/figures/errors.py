@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from itertools import cycle
 from typing import Any, Final
 
+import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -17,6 +18,8 @@ from analysis.show.cells import signed
 STRATEGY_STYLES: Final = (("o", BLUE), ("s", ORANGE), ("^", GREEN), ("D", RED), ("v", PINK), ("P", SKY))
 # Errors beyond this are drawn on an axis that is logarithmic outside of -100 % to 100 %.
 WIDE_ERROR: Final = 4.0
+# Errors of a part and a strategy beyond which quantiles are drawn instead of each.
+MANY: Final = 40
 
 
 def error_chart(parts: pd.DataFrame) -> Chart | None:
@@ -55,6 +58,9 @@ def _draw_errors(
     for lane, (strategy, (marker, colour)) in enumerate(styles.items()):
         mine = rows[rows["strategy"] == strategy]
         offset = 0.5 * ((lane + 0.5) / len(styles) - 0.5)
+        if len(mine) > MANY * len(names):
+            _draw_quantiles(axes, mine, names=names, offset=offset, style=(marker, colour), strategy=strategy)
+            continue
         places = [names.index(part) + offset for part in mine["part"]]
         axes.scatter(
             mine["signed_error"],
@@ -70,6 +76,24 @@ def _draw_errors(
         errors = rows.loc[rows["part"] == part, "signed_error"]
         if len(errors):
             axes.vlines(errors.median(), place - 0.36, place + 0.36, color=INK, linewidth=1.8)
+
+
+def _draw_quantiles(
+    axes: Axes, rows: pd.DataFrame, *, names: Sequence[str], offset: float, style: tuple[str, str], strategy: str
+) -> None:
+    """A thin line between which nine in ten errors lie, a thick one for every other, a mark at the median."""
+    errors = {part: rows.loc[rows["part"] == part, "signed_error"] for part in names}
+    known = {part: values for part, values in errors.items() if len(values)}
+    places = [names.index(part) + offset for part in known]
+    low, first, middle, third, high = np.array(
+        [np.quantile(values, [0.05, 0.25, 0.5, 0.75, 0.95]) for values in known.values()]
+    ).T
+    marker, colour = style
+    axes.hlines(places, low, high, color=colour, linewidth=0.9)
+    axes.hlines(places, first, third, color=colour, linewidth=3.0)
+    axes.scatter(
+        middle, places, s=26, marker=marker, color=colour, edgecolor=INK, linewidth=0.5, label=strategy, zorder=3
+    )
 
 
 def _scale_errors(axes: Axes, errors: pd.Series) -> None:

@@ -1,6 +1,7 @@
 """The figure of time against tensor-parallel degree, measured beside predicted."""
 
 from collections.abc import Mapping, Sequence
+from math import isnan
 from typing import Any, Final
 
 import pandas as pd
@@ -10,7 +11,7 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from matplotlib.ticker import FuncFormatter
 
-from analysis.figures.drawing import BLUE, INK, ORANGE, Chart, label
+from analysis.figures.drawing import BLUE, INK, ORANGE, SKY, Chart, label
 from analysis.frames.parts import SCENARIO
 from analysis.show.cells import seconds
 from analysis.show.words import scenario_text, several_machines
@@ -18,6 +19,13 @@ from tp.units import format_seconds
 
 # Rows of the scaling figure; its table has the rest.
 MAX_SCENARIOS: Final = 10
+_HIDDEN: Final[dict[str, Any]] = {
+    "facecolor": "none",
+    "edgecolor": SKY,
+    "linewidth": 0.8,
+    "hatch": "....",
+    "linestyle": ":",
+}
 # The line of a total, and of one that leaves out parts which the theory does not price.
 _WHOLE: Final[dict[str, Any]] = {"color": INK, "linewidth": 1.6, "solid_capstyle": "butt"}
 _PARTIAL: Final[dict[str, Any]] = {"color": INK, "linewidth": 1.6, "linestyle": (0, (2, 1))}
@@ -44,20 +52,20 @@ def scaling_chart(scaling: pd.DataFrame) -> Chart | None:
             _draw_scaling(axes, frame[frame["strategy"] == strategy], degrees=sorted(set(frame["tp"])))
             axes.set_title(strategy)
         panels[0].yaxis.set_major_formatter(FuncFormatter(lambda value, _: format_seconds(value)))
-    figure.legend(handles=_scaling_keys(scaling), loc="outside lower center", ncols=3)
+    figure.legend(handles=_scaling_keys(scaling), loc="outside lower center", ncols=3 if width > 7 else 2)
     left_out = f" The other {len(scenarios) - len(shown)} stand in the table." if len(scenarios) > len(shown) else ""
     return Chart(
         name="time-against-tp",
-        title="Time against TP degree, measured beside predicted",
+        title="Where the time goes against TP degree, measured beside predicted",
         alternative=_scaling_words(scenarios) + left_out,
         figure=figure,
     )
 
 
 def _draw_scaling(axes: Axes, rows: pd.DataFrame, *, degrees: Sequence[int]) -> None:
-    """Two bars a degree, compute below communication, each with its total; dashed where that leaves out parts.
+    """Two bars a degree: compute, exposed communication up to the total, above it what is hidden.
 
-    Numbers of chunks stand beside each other.
+    Numbers of chunks stand beside each other. The line of a total is dashed where it leaves out parts.
     """
     places = _places(rows, degrees)
     axes.set_xticks(range(len(places)), [_place_text(tp, chunks) for tp, chunks in places])
@@ -84,10 +92,10 @@ def _place_text(tp: int, chunks: int) -> str:
 
 def _draw_bar(axes: Axes, row: Mapping[Any, Any], *, kind: str, place: float) -> None:
     bottom = 0.0
-    for whole, colour in (("compute", BLUE), ("communication", ORANGE)):
+    for whole, style in _stack(row, kind):
         value = row[f"{kind}_{whole}_s"]
         if value > 0:
-            axes.bar(place, value, width=0.36, bottom=bottom, **_fill(kind, colour))
+            axes.bar(place, value, width=0.36, bottom=bottom, **style)
             bottom += value
     total, low, high = (row[f"{kind}_total_{end}"] for end in ("s", "low_s", "high_s"))
     if total > 0:
@@ -95,6 +103,13 @@ def _draw_bar(axes: Axes, row: Mapping[Any, Any], *, kind: str, place: float) ->
         axes.plot([place - 0.18, place + 0.18], [total, total], **line)
         if low < high:
             axes.plot([place, place], [low, high], color=INK, linewidth=0.9)
+
+
+def _stack(row: Mapping[Any, Any], kind: str) -> list[tuple[str, dict[str, Any]]]:
+    """What is stacked up to the total, and what is hidden on top; of a theory that prices no total what it does."""
+    if isnan(row[f"{kind}_exposed_s"]) or (kind == "estimate" and row["unpriced"]):
+        return [("compute", _fill(kind, BLUE)), ("communication", _fill(kind, ORANGE))]
+    return [("compute", _fill(kind, BLUE)), ("exposed", _fill(kind, ORANGE)), ("hidden", _HIDDEN)]
 
 
 def _fill(kind: str, colour: str) -> dict[str, Any]:
@@ -107,9 +122,11 @@ def _scaling_keys(scaling: pd.DataFrame) -> list[Any]:
     """The legend: what occurs in the figure, and no more."""
     keys: list[Any] = []
     for kind, word in (("measured", "measured"), ("estimate", "predicted")):
-        for whole, colour in (("compute", BLUE), ("communication", ORANGE)):
+        for whole, colour, what in (("compute", BLUE, "compute"), ("exposed", ORANGE, "communication, exposed")):
             if scaling[f"{kind}_{whole}_s"].gt(0).any():
-                keys.append(Patch(label=f"{whole}, {word}", **_fill(kind, colour)))
+                keys.append(Patch(label=f"{what}, {word}", **_fill(kind, colour)))
+    if scaling[["measured_hidden_s", "estimate_hidden_s"]].gt(0).any(axis=None):
+        keys.append(Patch(label="communication, hidden", **_HIDDEN))
     keys.append(Line2D([], [], label="total, with its interval", **_WHOLE))
     if scaling["unpriced"].ne("").any():
         keys.append(Line2D([], [], label="total, some parts not predicted", **_PARTIAL))
@@ -118,7 +135,10 @@ def _scaling_keys(scaling: pd.DataFrame) -> list[Any]:
 
 def _scaling_words(scenarios: Sequence[pd.DataFrame]) -> str:
     """The kind of figure, and of the first scenarios their fastest totals at both ends."""
-    words = ["Time of one pass against TP degree: compute, communication and total, measured beside predicted."]
+    words = [
+        "Time of one pass against TP degree, measured beside predicted: compute alone, exposed communication (total "
+        "less compute) up to the total, and above it the communication that compute hides."
+    ]
     for frame in scenarios[:3]:
         fastest: dict[Any, float] = frame.groupby("tp")["measured_total_s"].min().to_dict()
         first, last = min(fastest), max(fastest)

@@ -18,6 +18,9 @@ Points = list[tuple[float, float]]
 
 # Record files that get a column; the others stand in state.csv.
 MAX_RUNS: Final = 3
+# Groups of cases beyond which they are drawn as one line, of so many stretches.
+MAX_GROUPS: Final = 60
+MAX_POINTS: Final = 400
 # Lines in the legend.
 MAX_RANKS: Final = 8
 _DASHES: Final[tuple[Literal["-", "--"], ...]] = ("-", "--")
@@ -111,16 +114,53 @@ def _placed(run: Run) -> Iterator[tuple[float, State]]:
 
 def _draw(axes: Axes, run: Run, quantity: _Quantity) -> None:
     axes.grid(True, axis="y")
-    for number, (start_s, state) in enumerate(_placed(run)):
-        if number:
-            axes.axvline(start_s, color=INK, linewidth=0.6, linestyle=":")
-        for _, kinds, style in _SHADES:
-            for since_s, until_s in marked_spans(state, kinds):
-                axes.axvspan(start_s + since_s, start_s + until_s, zorder=0, **style)
-        for rank, (colour, dash) in zip(range(num_ranks(state)), cycle(_RANK_STYLES), strict=False):
-            points = quantity.read(state, rank)
-            places, values = [start_s + since_s for since_s, _ in points], [value for _, value in points]
-            axes.plot(places, values, color=colour, linestyle=dash, linewidth=1.2, marker=".", markersize=4)
+    placed = list(_placed(run))
+    crowded = len(placed) > MAX_GROUPS
+    for start_s, _ in placed[1:] if not crowded else []:
+        axes.axvline(start_s, color=INK, linewidth=0.6, linestyle=":")
+    for _, kinds, style in _SHADES:
+        spans = [(start_s + a, start_s + b) for start_s, state in placed for a, b in marked_spans(state, kinds)]
+        for since_s, until_s in _joined(spans, gap_s=_length(placed) / MAX_POINTS):
+            axes.axvspan(since_s, until_s, zorder=0, **style)
+    ranks = max(num_ranks(state) for _, state in placed)
+    for rank, (colour, dash) in zip(range(ranks), cycle(_RANK_STYLES), strict=False):
+        lines = [
+            [(start_s + since_s, value) for since_s, value in quantity.read(state, rank)]
+            for start_s, state in placed
+            if rank < num_ranks(state)
+        ]
+        # Of more groups than can be told apart one line: of each stretch of time the lowest and the highest.
+        for points in [_thinned([point for line in lines for point in line])] if crowded else lines:
+            places, values = [at for at, _ in points], [value for _, value in points]
+            width, mark = (0.8, "") if crowded else (1.2, ".")
+            axes.plot(places, values, color=colour, linestyle=dash, linewidth=width, marker=mark, markersize=4)
+
+
+def _length(placed: Sequence[tuple[float, State]]) -> float:
+    start_s, state = placed[-1]
+    return start_s + state.telemetry.moments[-1].since_s
+
+
+def _joined(spans: Sequence[tuple[float, float]], *, gap_s: float) -> list[tuple[float, float]]:
+    """Spans that touch, or nearly so, as one."""
+    found: list[tuple[float, float]] = []
+    for since_s, until_s in sorted(spans):
+        if found and since_s <= found[-1][1] + gap_s:
+            found[-1] = (found[-1][0], max(until_s, found[-1][1]))
+        else:
+            found.append((since_s, until_s))
+    return found
+
+
+def _thinned(points: Points) -> Points:
+    """Of each stretch of points the lowest and the highest, so that no excursion is lost."""
+    step = max(1, -(-len(points) // MAX_POINTS))
+    stretches = (points[first : first + step] for first in range(0, len(points), step))
+    return [
+        point
+        for stretch in stretches
+        for point in sorted({min(stretch, key=lambda p: p[1]), max(stretch, key=lambda p: p[1])})
+    ]
 
 
 def _keys(runs: Sequence[Run]) -> list[Any]:

@@ -3,10 +3,10 @@
 A case without a speed (failed, skipped, or wrong against the oracle) has none in any of them.
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
 from math import isnan
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import pandas as pd
 
@@ -65,6 +65,8 @@ SCALING_COLUMNS: Final = (
     "samples",
     "measured_compute_s",
     "measured_communication_s",
+    "measured_exposed_s",
+    "measured_hidden_s",
     "measured_speedup_over_tp1",
     "measured_efficiency",
     "theory",
@@ -73,6 +75,8 @@ SCALING_COLUMNS: Final = (
     "estimate_total_high_s",
     "estimate_compute_s",
     "estimate_communication_s",
+    "estimate_exposed_s",
+    "estimate_hidden_s",
     "estimate_speedup_over_tp1",
     "estimate_efficiency",
     "extrapolated",
@@ -102,6 +106,7 @@ _FLOATS: Final = ("signed_error", "inside_interval", "value", "limit", "total_ov
 _COUNTS: Final = ("_predicted_bytes", "_observed_bytes")
 
 Row = dict[str, Any]
+R = TypeVar("R", bound=Mapping[Any, Any])
 
 
 def frame_of(rows: Sequence[Row], columns: Sequence[str]) -> pd.DataFrame:
@@ -211,24 +216,33 @@ def scaling_frame(parts: pd.DataFrame) -> pd.DataFrame:
     Speed-up is the total at TP 1 over the total here, of the same strategy where it was measured at TP 1 and else of
     the fastest one there, since at TP 1 all compute the same; efficiency is speed-up / TP.
     """
-    ok = parts[parts["status"] == "ok"]
-    rows = [_scaling_row(group.to_dict("records")) for _, group in ok.groupby(["record", "case"], sort=False)]
+    ok = parts[parts["status"] == "ok"].to_dict("records")
+    rows = [_scaling_row(case) for case in gather(ok, lambda row: (row["record"], row["case"])).values()]
     rows = [row for row in rows if row["measured_total_s"] is not None]
     _name_series(rows)
+    bases = gather((row for row in rows if row["tp"] == 1), scenario)
     for row in rows:
-        _compare_with_tp1(row, [other for other in rows if other["tp"] == 1 and scenario(other) == scenario(row)])
+        _compare_with_tp1(row, bases.get(scenario(row), []))
     order = appearance(scenario(row) for row in rows)
     strategies = appearance(row["strategy"] for row in rows)
     rows.sort(key=lambda row: (order[scenario(row)], strategies[row["strategy"]], row["tp"], row["chunks"]))
     return frame_of(rows, SCALING_COLUMNS)
 
 
-def scenario(row: Mapping[str, Any]) -> tuple[Any, ...]:
+def gather(rows: Iterable[R], key: Callable[[R], Hashable]) -> dict[Hashable, list[R]]:
+    """The rows by what they have in common, in the order in which they come; a frame's own groups are far slower."""
+    found: dict[Hashable, list[R]] = {}
+    for row in rows:
+        found.setdefault(key(row), []).append(row)
+    return found
+
+
+def scenario(row: Mapping[Any, Any]) -> tuple[Any, ...]:
     """What a scaling row shares with those it is compared with: everything but strategy, chunks and degree."""
     return (*(row[name] for name in SCENARIO), row["series"])
 
 
-def workload(row: Mapping[str, Any]) -> tuple[Any, ...]:
+def workload(row: Mapping[Any, Any]) -> tuple[Any, ...]:
     """What the rows of all strategies share: a scenario but for recomputation."""
     return (*(row[name] for name in WORKLOAD), row["series"])
 
@@ -240,12 +254,27 @@ def _scaling_row(rows: Sequence[Mapping[Any, Any]]) -> Row:
     for name in ("total", "compute", "communication"):
         for kind in ("measured", "estimate"):
             row[f"{kind}_{name}_s"] = number(by_part.get(name, {}).get(f"{kind}_s"))
+    for kind in ("measured", "estimate"):
+        row |= _exposed_and_hidden(row, kind)
     for side in ("low", "high"):
         row[f"measured_total_{side}_s"] = number(total[f"{side}_s"])
         row[f"estimate_total_{side}_s"] = number(total[f"estimate_{side}_s"])
     for end in ("", "_low", "_high"):
         row[f"measured_total_fastest_rank{end}_s"] = number(total[f"fastest_rank{end}_s"])
     return row | {"series": ""}
+
+
+def _exposed_and_hidden(row: Row, kind: str) -> Row:
+    """Exposed is total - compute, hidden what is left of communication run alone; neither is below zero.
+
+    Both are derived, from times that were taken alone.
+    """
+    total, compute, sending = (row[f"{kind}_{name}_s"] for name in ("total", "compute", "communication"))
+    if total is None or compute is None:
+        return {f"{kind}_exposed_s": None, f"{kind}_hidden_s": None}
+    exposed = max(total - compute, 0.0)
+    hidden = None if sending is None else max(sending - exposed, 0.0)
+    return {f"{kind}_exposed_s": exposed, f"{kind}_hidden_s": hidden}
 
 
 def _name_series(rows: Sequence[Row]) -> None:

@@ -48,8 +48,6 @@ STRATEGY_COLUMNS: Final = (
     "record",
     "case",
 )
-# Rows that stand in one table.
-SIDE_BY_SIDE: Final = (*WORKLOAD, "series", "tp")
 
 
 def strategies_frame(runs: Sequence[Run], parts: pd.DataFrame, scaling: pd.DataFrame) -> pd.DataFrame:
@@ -84,6 +82,11 @@ def strategies_frame(runs: Sequence[Run], parts: pd.DataFrame, scaling: pd.DataF
     for table in tables:
         _compare(table)
     return frame_of([row for table in tables for row in table], STRATEGY_COLUMNS)
+
+
+def side_by_side(row: Mapping[Any, Any]) -> tuple[Any, ...]:
+    """What the rows of one table share."""
+    return (*workload(row), row["tp"])
 
 
 def _times(row: Mapping[Hashable, Any], serial: Mapping[Hashable, Any], *, overlaps: bool) -> Row:

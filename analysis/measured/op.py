@@ -43,7 +43,7 @@ def of_run(run: Run) -> list[Measured]:
             source=source,
             group=source,
             kind=kind_of(result.op),
-            nodes=_nodes(run, result.op),
+            nodes=nodes_of(run, result.op),
         )
         for result in run.ops
     ]
@@ -65,7 +65,7 @@ def marked_seconds(op: Op, samples: Samples) -> float:
     return float(np.median(times.max(axis=1)))
 
 
-def _nodes(run: Run, op: Op) -> int:
+def nodes_of(run: Run, op: Op) -> int:
     """Over how many nodes a collective went; ranks of a group are next to each other, a node's too."""
     header = run.headers[0]
     on_one = max(1, header.world // header.num_nodes)

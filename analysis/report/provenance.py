@@ -200,10 +200,10 @@ def _marked(result: CaseResult) -> str:
     return f"{result.key}: of {num_rounds(result)} rounds were disturbed {kinds}."
 
 
-def commands(runs: Sequence[Run], out: Path, *, mixed: bool) -> tuple[str, ...]:
-    """What to type to measure and to report again."""
+def commands(runs: Sequence[Run], paths: Sequence[Path], out: Path, *, mixed: bool) -> tuple[str, ...]:
+    """What to type to measure and to report again, from the same files."""
     measured = dict.fromkeys(_command(header) for run in runs for header in run.headers)
-    words = ["python", "-m", "analysis", "report", *(str(run.path) for run in runs), "--out", str(out)]
+    words = ["python", "-m", "analysis", "report", *map(str, paths), "--out", str(out)]
     return (*measured, shlex.join([*words, *(["--mixed"] if mixed else [])]))
 
 

@@ -7,7 +7,7 @@ from typing import Any, Final, Literal
 
 import pandas as pd
 
-from analysis.frames.parts import SCENARIO, scenario
+from analysis.frames.parts import gather, scenario
 from analysis.frames.strategies import contenders
 from analysis.show.cells import percent, times
 from analysis.show.words import MIN_SAMPLES, scenario_text, several_machines, strategy_text
@@ -33,7 +33,10 @@ class Verdict:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Finding:
-    """One scenario: the fastest strategy at its largest degree, by its median, held against TP 1."""
+    """One scenario: the fastest strategy at the degree up to which splitting pays, by its median, held against TP 1.
+
+    Where it pays at none, that at the largest degree.
+    """
 
     what: str
     rows: Sequence[Cells]
@@ -90,7 +93,7 @@ def judge(scaling: pd.DataFrame, *, num_cases: int, num_ops: int) -> Verdict:
     if frame.empty and not scaling.empty:
         return Verdict(headline=_only_emulated(len(scaling)))
     machines = several_machines(frame)
-    scenarios = [rows.to_dict("records") for _, rows in frame.groupby([*SCENARIO, "series"], sort=False)]
+    scenarios = gather(frame.to_dict("records"), scenario).values()
     findings = [found for rows in scenarios if (found := _find(rows, hardware=machines)) is not None]
     if not findings:
         return Verdict(headline=_without_comparison(frame, num_cases=num_cases, num_ops=num_ops))
@@ -102,11 +105,16 @@ def judge(scaling: pd.DataFrame, *, num_cases: int, num_ops: int) -> Verdict:
 
 def _find(rows: Sequence[Cells], *, hardware: bool) -> _Finding | None:
     """None where there is nothing to compare: no TP 1, or nothing but TP 1."""
-    tp = max(row["tp"] for row in rows)
     at_one = [row for row in rows if row["tp"] == 1]
-    if tp == 1 or not at_one:
+    larger = [_fastest(same) for _, same in sorted(gather(rows, lambda row: row["tp"]).items()) if same[0]["tp"] > 1]
+    if not at_one or not larger:
         return None
-    best = _fastest([row for row in rows if row["tp"] == tp])
+    paying = _fastest(at_one)
+    for row in larger:
+        # More ranks pay where they are faster than all fewer ones, beyond the intervals of the medians.
+        if row["measured_total_high_s"] < paying["measured_total_low_s"]:
+            paying = row
+    best = paying if paying["tp"] > 1 else larger[-1]
     base = _fastest([row for row in at_one if row["strategy"] == best["strategy"]] or at_one)
     return _Finding(what=scenario_text(best, hardware=hardware), rows=rows, best=best, base=base)
 
@@ -136,9 +144,9 @@ def _sentence(found: _Finding) -> str:
         who = f"the fastest of {len(strategies)} strategies is {_either(found.names)}; {strategy_text(best)}"
     efficiency = f", {percent(found.speedup / found.tp)} efficiency" if found.answer == "pays" else ""
     return (
-        f"TP {found.tp} {found.answer} for {found.what}: {who} takes "
+        f"{_answer_words(found)} for {found.what}: {who} takes "
         f"{format_seconds(best['measured_total_s'])} a pass against {format_seconds(base['measured_total_s'])} at TP 1 "
-        f"({times(found.speedup)} the speed{efficiency}){_limit_clause(found)}{_smaller_clause(found)}"
+        f"({times(found.speedup)} the speed{efficiency}){_limit_clause(found)}{_larger_clause(found)}"
         f"{_samples_clause(_compared(found))}."
     )
 
@@ -166,13 +174,25 @@ def _limit_clause(found: _Finding) -> str:
     return f"; {COMPUTE} limits it, {loss} beyond 1/{found.tp} of that at TP 1"
 
 
-def _smaller_clause(found: _Finding) -> str:
-    """A smaller degree that is faster than the largest, if one is."""
-    fastest = _fastest(found.rows)
-    if fastest["tp"] in (1, found.tp) or fastest["measured_total_high_s"] >= found.best["measured_total_low_s"]:
+def _answer_words(found: _Finding) -> str:
+    """Up to which degree it pays; of one degree alone nothing says where that ends."""
+    degrees = sorted({row["tp"] for row in found.rows} - {1})
+    if found.answer != "pays" or len(degrees) == 1:
+        return f"TP {found.tp} {found.answer}"
+    largest = ", the largest degree measured," if found.tp == degrees[-1] else ""
+    return f"TP pays up to {found.tp} ranks{largest}"
+
+
+def _larger_clause(found: _Finding) -> str:
+    """What the next degree makes of it, where splitting pays only up to a smaller one than the largest."""
+    beyond = sorted({row["tp"] for row in found.rows if row["tp"] > found.tp})
+    if not beyond:
         return ""
+    after = _fastest([row for row in found.rows if row["tp"] == beyond[0]])
+    slower = after["measured_total_low_s"] > found.best["measured_total_high_s"]
     return (
-        f"; TP {fastest['tp']} is faster, {format_seconds(fastest['measured_total_s'])} with {strategy_text(fastest)}"
+        f"; TP {after['tp']} is {'slower' if slower else 'not measurably faster'}, "
+        f"{format_seconds(after['measured_total_s'])} with {strategy_text(after)}"
     )
 
 
@@ -181,8 +201,9 @@ def _sum_up(findings: Sequence[_Finding]) -> str:
     answers = Counter(found.answer for found in findings)
     order: tuple[Answer, ...] = ("pays", "is slower", "makes no measurable difference")
     told = [f"{answer} in {answers[answer]}" for answer in order if answers[answer]]
-    degrees = sorted({found.tp for found in findings})
-    where = f"At TP {degrees[0]}" if len(degrees) == 1 else f"At the largest degree of each (TP {_join(degrees)})"
+    degrees = Counter(found.tp for found in findings)
+    each = ", ".join(f"TP {tp} in {count}" for tp, count in sorted(degrees.items()))
+    where = f"At TP {min(degrees)}" if len(degrees) == 1 else f"At the degree up to which each gains ({each})"
     speedups = sorted(found.speedup for found in findings)
     low, high = significant(speedups[0]), times(speedups[-1])
     limits = Counter(found.limit for found in findings if found.limit is not None)

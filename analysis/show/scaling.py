@@ -2,7 +2,7 @@
 
 import pandas as pd
 
-from analysis.frames.parts import SCENARIO
+from analysis.frames.parts import gather, scenario
 from analysis.show.cells import interval, percent, seconds, times
 from analysis.show.table import Cells, Display, Group, figure_columns, text_column
 from analysis.show.words import EMULATED_NOTE, scenario_text, several_machines, strategy_text
@@ -12,13 +12,13 @@ def show_scaling(scaling: pd.DataFrame) -> Display:
     """Time against TP degree, a group a scenario."""
     machines = several_machines(scaling)
     groups = []
-    for _, frame in scaling.groupby([*SCENARIO, "series"], sort=False):
-        rows = frame.to_dict("records")
+    for rows in gather(scaling.to_dict("records"), scenario).values():
         cells = tuple(_scaling_cells(row) for row in rows)
         groups.append(Group(title=scenario_text(rows[0], hardware=machines), rows=cells))
     columns = (
         text_column("strategy"),
-        *figure_columns("TP", "total", "95 % interval", "compute", "communication", "speed-up", "efficiency"),
+        *figure_columns("TP", "total", "95 % interval", "compute", "communication"),
+        *figure_columns("exposed", "hidden", "speed-up", "efficiency"),
         *figure_columns(
             *(f"predicted {name}" for name in ("total", "compute", "communication", "speed-up", "efficiency"))
         ),
@@ -33,7 +33,7 @@ def _scaling_cells(row: Cells) -> tuple[str, ...]:
         str(row["tp"]),
         seconds(row["measured_total_s"]),
         interval(row["measured_total_low_s"], row["measured_total_high_s"]),
-        *(seconds(row[f"measured_{name}_s"]) for name in ("compute", "communication")),
+        *(seconds(row[f"measured_{name}_s"]) for name in ("compute", "communication", "exposed", "hidden")),
         times(row["measured_speedup_over_tp1"]),
         percent(row["measured_efficiency"]),
         *(seconds(row[f"estimate_{name}_s"]) for name in ("total", "compute", "communication")),
@@ -56,7 +56,8 @@ def _scaling_notes(scaling: pd.DataFrame) -> tuple[str, ...]:
     if scaling.empty:
         return ()
     notes = [
-        "Compute and communication are run alone; the total is the block as a user runs it.",
+        "Compute and communication are run alone; the total is the block as a user runs it. Exposed is total - compute, "
+        "hidden what is left of communication: both derived, not measured.",
         "Speed-up is the total at TP 1 over the total here, efficiency speed-up / TP: below 100 %, as many "
         "independent copies would do more work a second, each at the time of TP 1.",
     ]

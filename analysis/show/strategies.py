@@ -1,11 +1,11 @@
 """Strategies side by side as rows of text for people: time, what is sent and what is held."""
 
-from collections.abc import Callable
 from typing import Final
 
 import pandas as pd
 
-from analysis.frames.strategies import SIDE_BY_SIDE
+from analysis.frames.parts import gather
+from analysis.frames.strategies import side_by_side
 from analysis.show.cells import interval, seconds, size, times
 from analysis.show.table import NOTHING, Cell, Cells, Display, Group, cells_in_use
 from analysis.show.words import EMULATED_NOTE, MIN_SAMPLES, several_machines, table_text, variant_text
@@ -13,11 +13,11 @@ from analysis.show.words import EMULATED_NOTE, MIN_SAMPLES, several_machines, ta
 
 def show_strategies(frame: pd.DataFrame) -> Display:
     """All strategies of a workload and degree, a group each; columns without any entry are left out."""
-    cells = cells_in_use(_CELLS, frame.to_dict("records"))
+    every = frame.to_dict("records")
+    cells = cells_in_use(_CELLS, every)
     machines = several_machines(frame)
     groups = []
-    for _, table in frame.groupby(list(SIDE_BY_SIDE), sort=False):
-        rows = table.to_dict("records")
+    for rows in gather(every, side_by_side).values():
         groups.append(
             Group(
                 title=table_text(rows[0], hardware=machines),
@@ -26,24 +26,6 @@ def show_strategies(frame: pd.DataFrame) -> Display:
             )
         )
     return Display(columns=tuple(cell.column for cell in cells), groups=tuple(groups), notes=_notes(frame))
-
-
-def predicted_and_measured(predicted: object, measured: object) -> str:
-    """Bytes under both heads; "as predicted" only where they agree to the byte."""
-    if pd.isna(measured):  # type: ignore[call-overload]
-        return NOTHING if pd.isna(predicted) or predicted == 0 else f"{size(predicted)} / {NOTHING}"  # type: ignore[call-overload]
-    if pd.isna(predicted):  # type: ignore[call-overload]
-        return f"{NOTHING} / {size(measured)}"
-    expected, found = int(str(predicted)), int(str(measured))
-    if expected == found:
-        return f"{size(found)}, as predicted" if found else NOTHING
-    # What three digits do not tell apart is told as the difference.
-    difference = f" ({found - expected:+} B)" if size(expected) == size(found) else ""
-    return f"{size(expected)} / {size(found)}{difference}"
-
-
-def _held(kind: str) -> Callable[[Cells], str]:
-    return lambda row: predicted_and_measured(row[f"{kind}_predicted_bytes"], row[f"{kind}_observed_bytes"])
 
 
 def _gained(row: Cells) -> str:
@@ -86,11 +68,6 @@ _CELLS: Final = (
     Cell(heading="overlap gained (derived)", read=_gained),
     Cell(heading="sent a rank (planned)", read=lambda row: size(row["sent_bytes"]) if row["sent_bytes"] else NOTHING),
     Cell(heading="collectives", read=_collectives, figures=False),
-    Cell(heading="weights", read=_held("weights"), may_go=True),
-    Cell(heading="gradients", read=_held("gradients"), may_go=True),
-    Cell(heading="saved", read=_held("saved"), may_go=True),
-    Cell(heading="KV cache", read=_held("kv_cache"), may_go=True),
-    Cell(heading="peak", read=_held("peak"), may_go=True),
     Cell(heading="attention kernel", read=lambda row: row["attention_kernel"] or NOTHING, figures=False, may_go=True),
     Cell(heading="marks", read=_marks, figures=False, may_go=True),
 )
@@ -108,12 +85,6 @@ def _notes(frame: pd.DataFrame) -> tuple[str, ...]:
         "Sent is what a rank sends in one pass by plan; collectives are counted where torch dispatches them, in a "
         "pass of its own.",
     ]
-    if frame[["weights_predicted_bytes", "weights_observed_bytes"]].notna().any(axis=None):
-        notes.append(
-            "Memory of one rank, predicted / measured; as predicted, where they agree to the byte. Saved is what "
-            "autograd keeps for the backward. The predicted peak is all that is held, with a workspace that is an "
-            "upper estimate; only CUDA's allocator measures one."
-        )
     if frame["samples"].between(1, MIN_SAMPLES - 1).any():
         notes.append(f"Under {MIN_SAMPLES} samples the interval is their extremes, and holds less than 95 %.")
     if frame["emulated"].any():

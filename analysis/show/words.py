@@ -52,3 +52,11 @@ def table_text(row: Cells, *, hardware: bool) -> str:
 def several_machines(frame: pd.DataFrame) -> bool:
     """Whether the rows come from more than one hardware or backend, so that each has to be named."""
     return len(frame[["hardware", "backend"]].drop_duplicates()) > 1
+
+
+def curve_text(row: Cells, *, several: bool) -> str:
+    """What a curve of a collective over sizes is of, the collective aside; its file where there are several."""
+    nodes = f" on {row['nodes']} nodes" if row["nodes"] > 1 else ""
+    placement = f", {row['placement']}" if row["placement"] else ""
+    where = f", {Path(row['record']).name}" if several else ""
+    return f"{row['ranks']} ranks{nodes} over {row['backend']}{placement}{where}"

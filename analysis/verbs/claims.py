@@ -2,8 +2,7 @@
 
 import json
 import sys
-from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -13,21 +12,18 @@ from rich.table import Table
 from rich.text import Text
 
 from analysis.load import Run, load_run
+from analysis.show.claims import claim_cells, verdict_counts
 from analysis.trial.degrees import corrected_table
-from analysis.trial.vendor import network_ledger, planted_ledger, vendor_ledger
+from analysis.trial.rulings import rulings_of
 from analysis.trial.verdicts import (
-    VERDICTS,
     Ruling,
     control_failures,
-    judge,
     measured_of,
     require_one_machine_a_name,
 )
-from analysis.trial.wording import format_quantity
 from analysis.verbs.degree_table import print_corrected
 from analysis.verbs.output import make_console, note, write_csv
 from tp import catalogue
-from tp.claim import Claim, Ledger, load_ledger
 from tp.errors import ConfigError, MeasurementError
 from tp.flags import comma_list, parse_flags
 from tp.hardware import Node, load_network, load_node
@@ -74,9 +70,12 @@ def claims(args: Sequence[str]) -> None:
     for run in runs:
         for problem in run.problems:
             note(problem)
-    rulings = judge(load_ledger("article"), runs)
-    rulings += [ruling for path in flags.claims for ruling in _judge_file(path, runs)]
-    rulings += [ruling for ledger in _ledgers(flags, runs) for ruling in judge(ledger, runs)]
+    rulings = rulings_of(
+        runs,
+        nodes=_nodes(flags.hardware),
+        networks=[load_network(name) for name in catalogue.names("networks")] if flags.hardware == "all" else (),
+        files=flags.claims,
+    )
     for run in runs:
         if not any(measured_of(ruling.claim, [run]) for ruling in rulings):
             note(f"{run.path}: nothing that it holds is claimed of {run.headers[0].hardware.name}")
@@ -98,34 +97,11 @@ def claims(args: Sequence[str]) -> None:
         raise MeasurementError(f"{failures[0].claim.name}: is false on purpose and was not refuted; trust no verdict")
 
 
-def _judge_file(path: str, runs: Sequence[Run]) -> list[Ruling]:
-    """The rulings on the user's own claims; ConfigError names their file."""
-    ledger = load_ledger(path)
-    try:
-        return judge(ledger, runs)
-    except ConfigError as error:
-        raise ConfigError(f"--claims {path}: {error}") from error
-
-
-def _ledgers(flags: ClaimsFlags, runs: Sequence[Run]) -> Iterator[Ledger]:
-    for node in _nodes(flags, runs):
-        yield vendor_ledger(node)
-    if flags.hardware == "all":
-        for name in catalogue.names("networks"):
-            yield network_ledger(load_network(name))
-    for node in {run.headers[0].hardware.name: run.headers[0].hardware for run in runs}.values():
-        yield planted_ledger(node)
-
-
-def _nodes(flags: ClaimsFlags, runs: Sequence[Run]) -> Iterator[Node]:
-    """The machines of the records, as their headers describe them, then those that are asked for."""
-    measured = {run.headers[0].hardware.name: run.headers[0].hardware for run in runs}
-    yield from measured.values()
-    if flags.hardware == "all":
-        names: Sequence[str] = catalogue.names("hardware")
-    else:
-        names = comma_list(flags.hardware, str, flag="--hardware") if flags.hardware else ()
-    yield from (node for node in map(load_node, names) if node.name not in measured)
+def _nodes(hardware: str) -> list[Node]:
+    """The machines that are asked for by name."""
+    if hardware == "all":
+        return [load_node(name) for name in catalogue.names("hardware")]
+    return [load_node(name) for name in (comma_list(hardware, str, flag="--hardware") if hardware else ())]
 
 
 def _show(console: Console, rulings: Sequence[Ruling], runs: Sequence[Run]) -> None:
@@ -140,12 +116,7 @@ def _show(console: Console, rulings: Sequence[Ruling], runs: Sequence[Run]) -> N
 
 
 def _counts(rulings: Sequence[Ruling]) -> str:
-    count = Counter(ruling.verdict for ruling in rulings)
-    measured = sum(ruling.is_measured for ruling in rulings)
-    words = [(count[verdict], verdict) for verdict in VERDICTS if count[verdict]]
-    parts = [f"{many} {verdict if many == 1 else verdict.replace('holds', 'hold')}" for many, verdict in words]
-    claims = "1 claim" if len(rulings) == 1 else f"{len(rulings)} claims"
-    return f"{claims}: {', '.join(parts)}; {measured} by measurement"
+    return f"{verdict_counts(rulings)}; {sum(ruling.is_measured for ruling in rulings)} by measurement"
 
 
 def _table(rulings: Sequence[Ruling]) -> Table:
@@ -165,29 +136,8 @@ def _table(rulings: Sequence[Ruling]) -> Table:
     table.add_column("verdict", min_width=10, max_width=17)
     table.add_column("why", ratio=5)
     for ruling in rulings:
-        table.add_row(*(Text(word) for word in _words(ruling)))
+        table.add_row(*(Text(word) for word in claim_cells(ruling)))
     return table
-
-
-def _words(ruling: Ruling) -> tuple[str, ...]:
-    claim, found = ruling.claim, ruling.finding
-    return (
-        f"{claim.subject}: {claim.statement}",
-        "-" if claim.stated is None else _relation(claim) + format_quantity(claim.stated, claim.unit),
-        _optional(ruling.own, claim),
-        "as given" if ruling.own is not None and claim.right is None else _optional(ruling.right, claim),
-        "-" if found is None else format_quantity(found.value, claim.unit),
-        ruling.verdict,
-        ruling.reason,
-    )
-
-
-def _relation(claim: Claim) -> str:
-    return "" if claim.relation == "=" else f"{claim.relation} "
-
-
-def _optional(value: float | None, claim: Claim) -> str:
-    return "-" if value is None else format_quantity(value, claim.unit)
 
 
 def _row(ruling: Ruling) -> dict[str, Any]:

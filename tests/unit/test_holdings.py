@@ -10,7 +10,7 @@ from analysis.frames.holdings import MEMORY_COLUMNS, memory_frame
 from analysis.frames.parts import parts_frame, scaling_frame
 from analysis.frames.strategies import strategies_frame
 from analysis.load import Run
-from analysis.show.strategies import predicted_and_measured
+from analysis.show.memory import predicted_and_measured
 from analysis.show.table import NOTHING
 from bench.harness.record.records import Sent
 from tests.unit.record_factory import header, observation, planned, result, write_run

@@ -14,11 +14,12 @@ from analysis.figures.agreement import PART_STYLES
 from analysis.figures.charts import charts
 from analysis.figures.drawing import MAX_LABEL, PAGE_COLOURS, Chart, inline_svg, label, save, svg
 from analysis.figures.errors import STRATEGY_STYLES, error_chart
+from analysis.figures.memory import MEMORY_STYLES
 from analysis.figures.scaling import MAX_SCENARIOS, scaling_chart
-from analysis.figures.strategies import MAX_TABLES, MEMORY_STYLES, TIME_STYLES
+from analysis.figures.strategies import MAX_TABLES, TIME_STYLES
 from analysis.frames.parts import parts_frame, scaling_frame
-from analysis.frames.strategies import strategies_frame
 from analysis.load import Run
+from analysis.report.content import frames_of
 from bench.harness.record.parts import WHOLES
 from tests.unit.record_factory import (
     TOY,
@@ -38,15 +39,20 @@ from tp.units import format_bytes
 
 pytestmark = pytest.mark.unit
 
-NAMES = ["measured-against-predicted", "time-against-tp", "strategies-side-by-side", "error-by-part"]
+NAMES = [
+    "measured-against-predicted",
+    "error-by-part",
+    "time-against-tp",
+    "strategies-side-by-side",
+    "roofline",
+    "memory-by-kind",
+]
 TEXT = "{http://www.w3.org/2000/svg}text"
 HOSTILE = r"</text><script>alert(1)</script> $\frac{$ & 'x' "
 
 
 def draw(*runs: Run) -> dict[str, Chart]:
-    parts = parts_frame(runs)
-    scaled = scaling_frame(parts)
-    return {chart.name: chart for chart in charts(parts, scaled, strategies_frame(runs, parts, scaled))}
+    return {chart.name: chart for chart in charts(runs, frames_of(runs))}
 
 
 def scaling(run: Run) -> pd.DataFrame:
@@ -82,8 +88,9 @@ def test_the_same_records_give_the_same_bytes(tmp_path: Path) -> None:
     assert first == second
 
 
-def test_figures_are_saved_as_svg_and_png(drawn: dict[str, Chart], tmp_path: Path) -> None:
-    save(drawn["error-by-part"], tmp_path)
+def test_figures_are_saved_as_svg_png_and_pdf(drawn: dict[str, Chart], tmp_path: Path) -> None:
+    assert save(drawn["error-by-part"], tmp_path) == (tmp_path / "error-by-part.svg").read_text(encoding="utf-8")
+    assert (tmp_path / "error-by-part.pdf").read_bytes().startswith(b"%PDF")
     assert ET.parse(tmp_path / "error-by-part.svg").getroot().tag.endswith("svg")
     assert (tmp_path / "error-by-part.png").read_bytes().startswith(b"\x89PNG")
 
@@ -91,7 +98,7 @@ def test_figures_are_saved_as_svg_and_png(drawn: dict[str, Chart], tmp_path: Pat
 def test_figures_on_one_page_share_no_id_and_take_its_colours(drawn: dict[str, Chart]) -> None:
     seen: set[str] = set()
     for chart in drawn.values():
-        text = inline_svg(chart)
+        text = inline_svg(svg(chart), chart.name)
         ids = {node.get("id") for node in ET.fromstring(text).iter()} - {None}
         assert ids and not ids & seen
         seen |= {str(name) for name in ids}
@@ -106,7 +113,7 @@ def test_a_name_is_drawn_as_it_is(tmp_path: Path) -> None:
     run = scaling_run(tmp_path / "h.jsonl", {1: 8e-3, 2: 5e-3}, model=replace(TOY, name=HOSTILE))
     chart = draw(run)["time-against-tp"]
     assert label(HOSTILE) in words(chart)
-    for text in (svg(chart), inline_svg(chart)):
+    for text in (svg(chart), inline_svg(svg(chart), chart.name)):
         assert "<script" not in text
         ET.fromstring(text)
     save(chart, tmp_path)
@@ -122,8 +129,9 @@ def test_a_label_is_a_short_line_that_xml_can_hold(name: str) -> None:
 def test_missing_estimates_leave_only_what_was_measured(tmp_path: Path) -> None:
     plans = [planned(tp=1), planned(tp=2)]
     run = write_run(tmp_path / "n.jsonl", header(), *plans, *map(result, plans))
-    assert list(draw(run)) == ["time-against-tp", "strategies-side-by-side"]
-    text = words(draw(run)["time-against-tp"])
+    charts_of = draw(run)
+    assert list(charts_of) == ["time-against-tp", "strategies-side-by-side", "roofline", "memory-by-kind"]
+    text = words(charts_of["time-against-tp"])
     assert "compute, measured" in text and "predicted" not in text
 
 
@@ -131,7 +139,7 @@ def test_a_total_that_leaves_out_parts_is_marked(tmp_path: Path) -> None:
     plans = [planned(FixedTheory(speaks_of=compute_only), tp=tp) for tp in (1, 2)]
     run = write_run(tmp_path / "p.jsonl", header(), *plans, *map(result, plans))
     text = words(draw(run)["time-against-tp"])
-    assert "some parts not predicted" in text and "communication, predicted" not in text
+    assert "some parts not predicted" in text and "exposed, predicted" not in text
 
 
 @pytest.mark.parametrize("totals", [{1: 8e-3}, {4: 8e-3}])
@@ -181,9 +189,10 @@ def test_strategies_side_by_side_tell_time_and_memory_of_each(tmp_path: Path) ->
         result(plan, total_s=total_s, observed=observation(plan))
         for plan, total_s in zip(plans, (5e-3, 4e-3, 6e-3), strict=True)
     ]
-    chart = draw(write_run(tmp_path / "s.jsonl", header(), *plans, *results))["strategies-side-by-side"]
+    drawn_of = draw(write_run(tmp_path / "s.jsonl", header(), *plans, *results))
+    chart, memory = drawn_of["strategies-side-by-side"], drawn_of["memory-by-kind"]
     told = [
-        f"{name} {total} and {format_bytes(held_bytes(plan.memory) - held_bytes(plan.memory, 'workspace'))}"
+        (f"{name} {total}", f"{name} {format_bytes(held_bytes(plan.memory) - held_bytes(plan.memory, 'workspace'))}")
         for plan, name, total in zip(
             plans,
             ("allreduce", "sequence", "allreduce, full recompute"),
@@ -192,8 +201,9 @@ def test_strategies_side_by_side_tell_time_and_memory_of_each(tmp_path: Path) ->
         )
     ]
     # Rows of a strategy stand next to each other.
-    assert f"toy block train, batch 1, seq 16, fp32, TP 2: {told[0]}; {told[2]}; {told[1]}." in chart.alternative
-    text = words(chart)
+    for each, (first, second, third) in zip((chart, memory), zip(*told, strict=True), strict=True):
+        assert f"toy block train, batch 1, seq 16, fp32, TP 2: {first}; {third}; {second}." in each.alternative
+    text = f"{words(chart)} {words(memory)}"
     for word in ("collectives", "saved activations", "gradients", "workspace, predicted", "full recompute"):
         assert word in text
     assert "KV cache" not in text and "peak, measured" not in text and "estimated" not in text
@@ -203,35 +213,37 @@ def test_the_bars_are_as_long_as_the_record_says(tmp_path: Path) -> None:
     plan = planned(phase="train", tp=2)
     observed = observation(plan, saved_bytes=12345, peak_bytes=10**6)
     run = write_run(tmp_path / "b.jsonl", header(), plan, result(plan, total_s=len(plan.ops) * 1e-3, observed=observed))
-    chart = draw(run)["strategies-side-by-side"]
-    times, memory = chart.figure.subfigs[0].axes
+    drawn_of = draw(run)
+    times, memory = (drawn_of[name].figure.axes[0] for name in ("strategies-side-by-side", "memory-by-kind"))
     widths = [bar.get_width() for bar in times.patches]
     by_part = {name: sum(op.part in held for op in plan.ops) for name, (_, _, held) in TIME_STYLES.items()}
     assert widths == pytest.approx([count * 1e-3 for count in by_part.values() if count])
     held = [bar.get_width() for bar in memory.patches]
     assert held == [observed.weight_bytes, observed.gradient_bytes, 12345, held_bytes(plan.memory, "workspace")]
-    assert "peak, measured" in words(chart)
+    assert "peak, measured" in words(drawn_of["memory-by-kind"])
 
 
 def test_an_emulated_bar_ends_in_what_the_estimate_adds(tmp_path: Path) -> None:
     plan = planned(FixedTheory(seconds=1e-3), emulated=True)
     chart = draw(write_run(tmp_path / "e.jsonl", header(), plan, result(plan)))["strategies-side-by-side"]
-    added = chart.figure.subfigs[0].axes[0].patches[-1].get_width()
+    added = chart.figure.axes[0].patches[-1].get_width()
     assert added == pytest.approx(1e-3 * sum(op.op == "collective" for op in plan.ops))
     assert "communication, estimated" in words(chart) and ", emulated" in words(chart)
 
 
 def test_records_without_memory_say_so(tmp_path: Path) -> None:
     plan = replace(planned(), memory=())
-    text = words(draw(write_run(tmp_path / "1.jsonl", header(), plan, result(plan)))["strategies-side-by-side"])
-    assert "not recorded" in text and "weights" not in text
+    assert "memory-by-kind" not in draw(write_run(tmp_path / "1.jsonl", header(), plan, result(plan)))
+    known = planned(strategy="sequence")
+    run = write_run(tmp_path / "2.jsonl", header(), plan, known, result(plan), result(known))
+    assert "not recorded" in words(draw(run)["memory-by-kind"])
 
 
 def test_too_many_tables_leave_those_of_one_rank_out_first(tmp_path: Path) -> None:
     plans = [planned(tp=tp, seq=8 * (i + 1)) for i in range(MAX_TABLES - 2) for tp in (1, 2)]
     run = write_run(tmp_path / "m.jsonl", header(), *plans, *map(result, plans))
     chart = draw(run)["strategies-side-by-side"]
-    assert len(chart.figure.subfigs) == MAX_TABLES - 2 and ", TP 1" not in words(chart)
+    assert len(chart.figure.axes) == MAX_TABLES - 2 and ", TP 1" not in words(chart)
     assert chart.alternative.endswith(f"The other {MAX_TABLES - 2} stand in the table.")
 
 

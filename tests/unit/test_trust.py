@@ -257,7 +257,7 @@ def test_hostile_text_is_text(tmp_path: Path) -> None:
     end = replace(result(plan), marks=marks, traffic=traffic)
     method = {"clock": HOSTILE, "flush_bytes": HOSTILE, "delayed_rank": HOSTILE, "delay_s": HOSTILE, "graph": None}
     text = report_text(tmp_path, header(method=method), plan, told, end)
-    assert "<script" not in text and "&lt;script&gt;" in text
+    assert text.count("<script") == 1 and "&lt;script&gt;" in text
 
 
 def test_a_state_with_other_ranks_at_every_moment_is_left_out(tmp_path: Path) -> None:

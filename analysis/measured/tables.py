@@ -26,6 +26,8 @@ Select = Mapping[str, frozenset[str]]
 GEMM_COLUMNS: Final = ("hardware", "dtype", "m", "n", "k", "time_us")
 ATTENTION_COLUMNS: Final = ("hardware", "dtype", "batch", "seq", "heads", "kv_heads", "head_dim", "causal", "time_us")
 COLLECTIVE_COLUMNS: Final = ("hardware", "nodes", "gpus", "collective", "bytes", "time_us")
+# Of nccl-tests; no plan has them.
+OTHER_COLLECTIVES: Final = ("broadcast", "reduce", "all_to_all", "all_to_all_v", "scatter", "gather", "hypercube")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,6 +39,10 @@ class Table:
     op: Callable[[Mapping[str, Any]], Op | None]
     positive: tuple[str, ...]
     """Columns of sizes."""
+    empty: tuple[str, ...] = ()
+    """Those of them that may be 0, in a row that is then no op."""
+    others: str = "whole layers, cores that are not causal"
+    """Which rows are no op of ours."""
 
 
 def read_table(path: Path, *, select: Select, tell: Callable[[str], None]) -> list[Measured]:
@@ -59,7 +65,7 @@ def read_table(path: Path, *, select: Select, tell: Callable[[str], None]) -> li
         else:
             rows.append(_measured(table, op, row))
     if left_out:
-        tell(f"{path}: {left_out} rows are no op that is modelled (whole layers, cores that are not causal); left out")
+        tell(f"{path}: {left_out} rows are no op that is modelled ({table.others}); left out")
     return rows
 
 
@@ -122,7 +128,8 @@ def _selected(frame: pd.DataFrame, select: Select, path: Path) -> pd.DataFrame:
 def _check_numbers(frame: pd.DataFrame, table: Table, path: Path) -> None:
     for column in (*(name for name in table.positive if name in frame.columns), "time_us"):
         values = pd.to_numeric(frame[column], errors="coerce").to_numpy(dtype=np.float64)
-        bad = np.flatnonzero(~(np.isfinite(values) & (values > 0)))
+        least_is_0 = column in table.empty
+        bad = np.flatnonzero(~(np.isfinite(values) & ((values > 0) | (least_is_0 & (values == 0)))))
         if len(bad):
             line, value = frame.index[bad[0]] + 2, frame[column].iloc[bad[0]]
             shown = repr(value) if isinstance(value, str) else str(value)
@@ -189,8 +196,10 @@ def _attention(row: Mapping[str, Any]) -> Op | None:
     )
 
 
-def _collective(row: Mapping[str, Any]) -> Op:
+def _collective(row: Mapping[str, Any]) -> Op | None:
     ranks, nodes = whole(row, "gpus"), whole(row, "nodes")
+    if row["collective"] in OTHER_COLLECTIVES or not whole(row, "bytes"):
+        return None
     if ranks < 2 or ranks % nodes:
         raise ValueError(f"a collective of gpus = {ranks} on nodes = {nodes}; at least 2, as many on each node")
     return Collective(
@@ -218,5 +227,12 @@ TABLES: Final = (
         op=_attention,
         positive=("batch", "seq", "context", "heads", "kv_heads", "head_dim"),
     ),
-    Table(name="collectives", columns=COLLECTIVE_COLUMNS, op=_collective, positive=("nodes", "gpus", "bytes")),
+    Table(
+        name="collectives",
+        columns=COLLECTIVE_COLUMNS,
+        op=_collective,
+        positive=("nodes", "gpus", "bytes"),
+        empty=("bytes",),
+        others="collectives of other kinds, or of no bytes",
+    ),
 )

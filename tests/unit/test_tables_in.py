@@ -292,8 +292,8 @@ def test_every_size_is_a_positive_whole_number(tmp_path: Path, base: Row, column
         (ATTENTION, {"pass": "sideways"}, "pass 'sideways' is unknown; use forward, backward"),
         (
             COLLECTIVE,
-            {"collective": "all_to_all"},
-            "collective 'all_to_all' is unknown; use all_gather, reduce_scatter",
+            {"collective": "all_to_some"},
+            "collective 'all_to_some' is unknown; use all_gather, reduce_scatter",
         ),
         (COLLECTIVE, {"gpus": 1}, "a collective of gpus = 1 on nodes = 1; at least 2"),
         (LAYER, {"dtype": "int8"}, "dtype 'int8' is unknown; use fp32"),

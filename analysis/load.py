@@ -2,12 +2,14 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import pairwise
 from pathlib import Path
 from typing import Final, TypeVar
 
 from bench.harness.record.files import RecordFile, read_record
 from bench.harness.record.names import PROBE_MODEL
+from bench.harness.record.parts import PartRow, part_rows
 from bench.harness.record.records import (
     AnyLine,
     BlockMark,
@@ -36,13 +38,18 @@ CHECKED: Final[dict[str, Callable[[Header], object]]] = {
 }
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class Case:
     """A case that was planned, and what came of it."""
 
     header: Header
     planned: Planned
     result: CaseResult
+
+    @cached_property
+    def rows(self) -> tuple[PartRow, ...]:
+        """Measured beside predicted, part by part, under the best theory that was written down."""
+        return tuple(part_rows(self.header, self.planned, self.result))
 
     @property
     def is_probe(self) -> bool:

@@ -4,7 +4,7 @@ A case without a speed (failed, skipped, or wrong against the oracle) has none i
 """
 
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, replace
+from dataclasses import replace
 from math import isnan
 from typing import Any, Final, TypeVar
 
@@ -125,7 +125,7 @@ def parts_frame(runs: Sequence[Run], *, theory: TheoryName | None = None) -> pd.
 
 def _part_rows(record: str, case: Case, theory: TheoryName | None) -> Iterator[Row]:
     header, planned, status = case.header, case.planned, status_of(case.result)
-    rows = part_rows(header, planned, case.result, theory=theory)
+    rows = case.rows if theory is None else part_rows(header, planned, case.result, theory=theory)
     unpriced = [row.part for row in rows if row.part in PARTS and row.estimate_s is None]
     collectives: set[str] = {op.part for op in planned.ops if op.op == "collective"}
     for row in rows:
@@ -135,7 +135,7 @@ def _part_rows(record: str, case: Case, theory: TheoryName | None) -> Iterator[R
         derived = planned.emulated and row.part in ("serial", "total")
         quotient = None if derived else row.predicted_over_measured
         missing = _left_out(row.part, unpriced, collectives) if row.estimate_s is not None else []
-        yield asdict(row) | {
+        yield {name: getattr(row, name) for name in COLUMNS} | {
             "record": record,
             "hardware": header.hardware.name,
             "backend": header.backend,

@@ -13,7 +13,6 @@ import numpy as np
 
 from analysis.load import Case, Run
 from analysis.trial.finding import Finding, exact
-from bench.harness.record.parts import part_rows
 from tp.case import Case as PlannedCase
 from tp.plan.ops import bus_factor
 
@@ -31,8 +30,7 @@ class _Layer:
     @cached_property
     def seconds(self) -> dict[str, float | None]:
         """By part and whole."""
-        rows = part_rows(self.case.header, self.case.planned, self.case.result)
-        return {row.part: row.measured_s for row in rows}
+        return {row.part: row.measured_s for row in self.case.rows}
 
     @property
     def sent_bytes(self) -> float | None:

@@ -1,5 +1,8 @@
 """What tests on real ranks share."""
 
+import json
+import socket
+
 import pytest
 
 MODEL = """
@@ -27,3 +30,45 @@ def tiny(tmp_path_factory):
     path = tmp_path_factory.mktemp("models") / "tiny.toml"
     path.write_text(MODEL)
     return path
+
+
+# Each command line in turn, as if it were started alone; every one meets in a store of its own.
+IN_TURN = """
+import json, os, runpy, sys
+before, commands, ports = json.loads(sys.argv[1])
+exec(before)
+os.environ["TORCHELASTIC_USE_AGENT_STORE"] = "False"
+for words, port in zip(commands, ports):
+    if os.environ["RANK"] == "0":
+        print("\x1e", end="", flush=True)
+    os.environ["MASTER_PORT"] = str(port)
+    sys.argv = words
+    runpy.run_path(words[0], run_name="__main__")
+"""
+
+
+@pytest.fixture(scope="session")
+def torchrun_in_turn(torchrun, tmp_path_factory):
+    """Run several scripts in turn in the same ranks, which import torch once; their standard outputs.
+
+    `before` is Python that the ranks run first.
+    """
+    script = tmp_path_factory.mktemp("in_turn") / "in_turn.py"
+    script.write_text(IN_TURN)
+
+    def launch(ranks, *commands, before="", **others):
+        done = torchrun(ranks, str(script), json.dumps([before, commands, _free_ports(len(commands))]), **others)
+        assert done.returncode == 0, done.stderr[-4000:]
+        _, *printed = done.stdout.split("\x1e")
+        assert len(printed) == len(commands)
+        return printed
+
+    return launch
+
+
+def _free_ports(count):
+    taken = [socket.create_server(("", 0)) for _ in range(count)]
+    ports = [server.getsockname()[1] for server in taken]
+    for server in taken:
+        server.close()
+    return ports

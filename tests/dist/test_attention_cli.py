@@ -5,8 +5,8 @@ from itertools import pairwise
 
 import pytest
 
-from analysis.load import load_run
 from analysis.frames.parts import parts_frame
+from analysis.load import load_run
 from bench.harness.record.files import read_lines
 from bench.harness.record.records import CaseResult, Drift, End, Header, Planned, Telemetry
 

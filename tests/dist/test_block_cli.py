@@ -10,28 +10,40 @@ from tp.plan.ops import Collective, Gemm, planned_count
 pytestmark = pytest.mark.dist
 
 STRATEGIES = ("columns", "allreduce", "sequence", "overlap", "dtensor")
+# The whole block holds an FFN of each; alone, one that sends sums, one that sends pieces and torch's own.
+OF_FFN = ("allreduce", "overlap", "dtensor")
 PHASES = ("prefill", "train", "decode")
 
 
-@pytest.fixture(scope="module", params=["ffn", "block"])
-def measured(request, tiny, torchrun, tmp_path_factory):
-    """One run of all phases on two ranks: the block's name, standard output, and the run."""
-    out = tmp_path_factory.mktemp("records") / "a.jsonl"
+@pytest.fixture(scope="module")
+def both(tiny, torchrun_in_turn, tmp_path_factory):
+    """Of each block one run of all phases on two ranks: standard output, and the run."""
+    folder = tmp_path_factory.mktemp("records")
     flags = ("--model", str(tiny), "--seq", "32", "--batch", "2", "--phase", ",".join(PHASES), "--chunks", "2")
-    flags = (*flags, "--recompute", "none,full", "--seconds", "0.1")
-    done = torchrun(2, f"bench/{request.param}.py", *flags, "--tp", "2", "--out", str(out))
-    assert done.returncode == 0, done.stderr[-4000:]
-    return request.param, done.stdout, load_run(out)
+    flags = (*flags, "--recompute", "none,full", "--seconds", "0.1", "--tp", "2")
+    commands = [
+        ("bench/ffn.py", *flags, "--strategy", ",".join(OF_FFN), "--out", str(folder / "ffn.jsonl")),
+        ("bench/block.py", *flags, "--out", str(folder / "block.jsonl")),
+    ]
+    printed = dict(zip(("ffn", "block"), torchrun_in_turn(2, *commands), strict=True))
+    return {block: (text, load_run(folder / f"{block}.jsonl")) for block, text in printed.items()}
+
+
+@pytest.fixture(params=["ffn", "block"])
+def measured(request, both):
+    """The block's name, standard output, and the run."""
+    return request.param, *both[request.param]
 
 
 def test_every_strategy_and_phase_in_one_run(measured):
     block, _, run = measured
+    strategies = STRATEGIES if block == "block" else OF_FFN
     found = {
         (c.planned.case.block, c.planned.case.strategy, c.planned.case.workload.phase, c.planned.case.recompute)
         for c in run.cases
     }
-    plain = {(block, strategy, phase, "none") for strategy in STRATEGIES for phase in PHASES}
-    assert found == plain | {(block, strategy, "train", "full") for strategy in STRATEGIES}
+    plain = {(block, strategy, phase, "none") for strategy in strategies for phase in PHASES}
+    assert found == plain | {(block, strategy, "train", "full") for strategy in strategies}
     # In decode 2 tokens on 2 ranks are one each, and do not go in 2 chunks.
     skipped = {(c.planned.case.strategy, c.planned.case.workload.phase) for c in run.cases if c.result.status != "ok"}
     assert skipped == {("overlap", "decode")}
@@ -58,13 +70,13 @@ def test_what_was_sent_and_held_is_the_plan(measured):
 
 
 def test_what_is_made_again_is_not_kept(measured):
-    _, _, run = measured
+    block, _, run = measured
     saved = {
         (c.planned.case.strategy, c.planned.case.recompute): c.result.observed.saved_bytes
         for c in run.cases
         if c.planned.case.workload.phase == "train"
     }
-    for strategy in STRATEGIES:
+    for strategy in STRATEGIES if block == "block" else OF_FFN:
         assert saved[strategy, "full"] < saved[strategy, "none"] / 4
 
 

@@ -18,7 +18,7 @@ pytestmark = pytest.mark.dist
 # Long enough for a signal to fall into a case; the fault ends it.
 SECONDS = "60"
 # A pass of the second takes so long that its samples are not soon known well enough.
-LENGTHS = "32,4096"
+LENGTHS = "32,3072"
 
 
 class Running:
@@ -102,7 +102,7 @@ def test_a_killed_rank_ends_the_run_and_is_named(start, tiny, torchrun):
     text = running.end(20)
     assert running.process.returncode != 0
     (line,) = [line for line in text.splitlines() if line.startswith("error: ")]
-    for word in ("rank 1 on", "no longer answers", "attention/tiny", "/s4096/", "timing", "--resume"):
+    for word in ("rank 1 on", "no longer answers", "attention/tiny", "/s3072/", "timing", "--resume"):
         assert word in line
     assert ["/s32/" in case.key for case in kept(running.out)] == [True]
     assert load_run(running.out).ends[-1].status == "failed"
@@ -129,7 +129,7 @@ def test_a_stopped_rank_ends_the_run_within_the_timeout(start):
     text = running.end(30)
     assert running.process.returncode != 0
     (line,) = [line for line in text.splitlines() if line.startswith("error: ")]
-    for word in ("rank 1 on", "no longer answers", "attention/tiny", "/s4096/", "timing", "5000ms"):
+    for word in ("rank 1 on", "no longer answers", "attention/tiny", "/s3072/", "timing", "5000ms"):
         assert word in line
     assert not Path(f"/proc/{stopped}").exists()
     assert len(kept(running.out)) == 1

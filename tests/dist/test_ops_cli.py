@@ -15,18 +15,53 @@ from tp.cost.known import load_calibration
 pytestmark = pytest.mark.dist
 
 
+# The sweeps of a CPU, up to smaller ops: their full ranges are what `scripts/run` measures in test_readme.py.
+SMALL = """
+from dataclasses import replace
+from bench.harness.cases.sweeps import RANGES
+RANGES["cpu"] = replace(
+    RANGES["cpu"],
+    tokens=(1, 512),
+    width=(128, 2048),
+    max_gemm_flops=1e9,
+    sequence=(32, 256),
+    context=(64, 1024),
+    heads=(2, 8),
+    max_attention_flops=2e8,
+    elementwise_bytes=(16 << 10, 2 << 20),
+    collective_bytes=(1 << 10, 2 << 20),
+)
+"""
+PRINTED = ("gemm", "collectives", "memory", "block", "plain_loop")
+
+
 @pytest.fixture(scope="module")
-def records(torchrun, tmp_path_factory):
+def measured(torchrun_in_turn, tiny, tmp_path_factory):
+    """Every script in turn on two ranks: the folder of their records, and what each printed."""
     folder = tmp_path_factory.mktemp("ops")
-    gemm, collectives = folder / "gemm.jsonl", folder / "collectives.jsonl"
-    done = torchrun(2, "bench/gemm.py", "--shapes", "8", "--seconds", "1", "--out", str(gemm))
-    assert done.returncode == 0, done.stderr[-4000:]
-    flags = ("--seconds", "2", "--plant-delay", "1:5", "--out", str(collectives))
-    done = torchrun(2, "bench/collectives.py", *flags)
-    assert done.returncode == 0, done.stderr[-4000:]
-    assert "busbw" in done.stdout
-    assert "late: skew" in done.stdout
-    return gemm, collectives
+
+    def out(name):
+        return "--out", str(folder / f"{name}.jsonl")
+
+    of_layers = ("--model", str(tiny), "--tp", "1,2", "--seq", "64", "--strategy", "columns,allreduce,sequence")
+    printed = torchrun_in_turn(
+        2,
+        ("bench/gemm.py", "--shapes", "8", "--seconds", "1", *out("gemm")),
+        ("bench/collectives.py", "--seconds", "2", "--plant-delay", "1:5", *out("collectives")),
+        ("bench/memory.py", "--seconds", "1", "--largest-mib", "2", *out("memory")),
+        ("bench/block.py", *of_layers, "--phase", "train", "--seconds", "0.2", *out("block")),
+        ("scripts/plain_loop.py", "--rounds", "2"),
+        before=SMALL,
+    )
+    return folder, dict(zip(PRINTED, printed, strict=True))
+
+
+@pytest.fixture(scope="module")
+def records(measured):
+    folder, printed = measured
+    assert "busbw" in printed["collectives"]
+    assert "late: skew" in printed["collectives"]
+    return folder / "gemm.jsonl", folder / "collectives.jsonl"
 
 
 def test_every_kind_of_op_is_there(records):
@@ -118,36 +153,34 @@ def test_a_planted_delay_is_the_skew_that_is_reported(records):
     assert typical == pytest.approx(5e-3, rel=0.1)
 
 
-def test_ops_are_resumed(records, torchrun, tmp_path):
+def test_ops_are_resumed(records, torchrun_in_turn, tmp_path):
     _, collectives = records
     cut = tmp_path / "cut.jsonl"
     lines = collectives.read_text().splitlines(keepends=True)
     ops = [number for number, line in enumerate(lines) if '"line":"op"' in line]
     cut.write_text("".join(lines[: ops[-3] + 1]))
-    done = torchrun(2, "bench/collectives.py", "--seconds", "1", "--resume", "--out", str(cut))
-    assert done.returncode == 0, done.stderr[-4000:]
+    resumed = ("bench/collectives.py", "--seconds", "1", "--resume", "--out", str(cut))
+    torchrun_in_turn(2, resumed, before=SMALL)
     assert cut.read_text().startswith("".join(lines[: ops[-3] + 1]))
     measured = [result.op for result in load_run(cut).ops]
     assert len(measured) == len(set(measured)) == len(ops)
 
 
-def test_a_plain_loop_and_the_harness_take_turns(torchrun):
-    done = torchrun(2, "scripts/plain_loop.py", "--rounds", "2")
-    assert done.returncode == 0, done.stderr[-4000:]
-    assert [line.split(":")[0] for line in done.stdout.splitlines()] == [
+def test_a_plain_loop_and_the_harness_take_turns(measured):
+    lines = measured[1]["plain_loop"].splitlines()
+    assert [line.split(":")[0] for line in lines] == [
         "all_reduce 1 KiB",
         "all_reduce 1 MiB",
         "all_reduce 16 MiB",
         "gemm 512 x 2048 x 2048",
     ]
-    assert all("harness" in line and "plain loop" in line for line in done.stdout.splitlines())
+    assert all("harness" in line and "plain loop" in line for line in lines)
 
 
-def test_memory_is_measured_on_all_ranks_and_calibrates_nothing(torchrun, tmp_path, capsys):
-    record = tmp_path / "memory.jsonl"
-    done = torchrun(2, "bench/memory.py", "--seconds", "1", "--largest-mib", "2", "--out", str(record))
-    assert done.returncode == 0, done.stderr[-4000:]
-    assert "all 2 together" in done.stdout
+def test_memory_is_measured_on_all_ranks_and_calibrates_nothing(measured, tmp_path, capsys):
+    folder, printed = measured
+    record = folder / "memory.jsonl"
+    assert "all 2 together" in printed["memory"]
     run = load_run(record)
     assert {result.op.kind for result in run.ops} == {"copy", "triad", "read"}
     assert len(run.ops) == 3 * 4
@@ -162,15 +195,10 @@ def test_memory_is_measured_on_all_ranks_and_calibrates_nothing(torchrun, tmp_pa
     assert "no op timed alone" in told
 
 
-def test_claims_are_measured_on_this_machine(records, torchrun, tiny, tmp_path, capsys):
+def test_claims_are_measured_on_this_machine(measured, capsys):
     """Six claims and more get their verdict from real ranks; one that is false on purpose is refuted."""
-    gemm, collectives = records
-    block = tmp_path / "block.jsonl"
-    flags = ("--model", str(tiny), "--tp", "1,2", "--seq", "64", "--seconds", "0.2", "--out", str(block))
-    strategies = ("--strategy", "columns,allreduce,sequence", "--phase", "train")
-    done = torchrun(2, "bench/block.py", *flags, *strategies)
-    assert done.returncode == 0, done.stderr[-4000:]
-    assert main(["claims", "--measured", "--json", "--records", *map(str, (gemm, collectives, block))]) == 0
+    paths = [str(measured[0] / f"{name}.jsonl") for name in ("gemm", "collectives", "block")]
+    assert main(["claims", "--measured", "--json", "--records", *paths]) == 0
     rows = {row["name"]: row for row in json.loads(capsys.readouterr().out)["claims"]}
     counted = {
         "heads-are-independent": 1.0,

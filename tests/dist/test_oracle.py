@@ -8,8 +8,8 @@ import pytest
 pytestmark = pytest.mark.dist
 
 WORKER = Path(__file__).with_name("oracle_worker.py")
-# 6 strategies x 3 phases x 6 models x 2 dtypes, for each degree.
-GRID_A_DEGREE = 216
+# 3 models x, in fp32, 6 strategies x 3 phases; in bf16, 2 strategies alone, all on two ranks, training on four.
+GRID = {1: 3 * (18 + 2 * 3), 2: 3 * (18 + 18), 4: 3 * (18 + 6)}
 # 6 strategies x 3 models, for each phase: all of them on two ranks, training on four.
 EXTREMES_A_PHASE = 18
 # 2 models x 6 strategies x (3 attention + 2 FFN + 2 whole blocks) of what is made again.
@@ -26,11 +26,11 @@ def results(request, torchrun):
 
 def test_every_case_ran(results):
     world, cases = results
-    two = 2 * (GRID_A_DEGREE + 3 * EXTREMES_A_PHASE) + REMADE
-    expected = {2: two, 4: GRID_A_DEGREE + EXTREMES_A_PHASE + SIDE_BY_SIDE}[world]
+    two = GRID[1] + GRID[2] + 2 * 3 * EXTREMES_A_PHASE + REMADE
+    expected = {2: two, 4: GRID[4] + EXTREMES_A_PHASE + SIDE_BY_SIDE}[world]
     assert len(cases) == expected
     of_grid = [key for key in cases if key.startswith("block/") and f"/tp{world}/" in key and "recompute" not in key]
-    assert len(of_grid) == GRID_A_DEGREE + EXTREMES_A_PHASE * {2: 3, 4: 1}[world]
+    assert len(of_grid) == GRID[world] + EXTREMES_A_PHASE * {2: 3, 4: 1}[world]
 
 
 def test_output_and_gradients_agree_with_the_oracle(results):

@@ -68,7 +68,6 @@ def test_block_commands_fit_eight_gpus(readme, python):
     lines.remove(BLOCK_FOR_CLAIMS)
     assert len(lines) == 5
 
-
     def dry_run(line):
         words = shlex.split(line)
         (script,) = set(words) & set(scripts)

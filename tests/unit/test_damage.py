@@ -33,8 +33,8 @@ from tp.schema import to_json
 
 pytestmark = pytest.mark.unit
 
-NUM_DAMAGED: Final = 200
-NUM_REPORTS: Final = 10
+NUM_DAMAGED: Final = 108  # 12 of each kind
+NUM_REPORTS: Final = 9  # one of each
 TIMES: Final = ("measured_s", "low_s", "high_s", "estimate_s", "estimate_low_s", "estimate_high_s")
 FIGURES: Final = (*TIMES, "samples", "bytes", "flops", "world", "nodes", "tp")
 

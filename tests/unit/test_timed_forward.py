@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 import torch
@@ -18,13 +19,14 @@ from tp.model import load_model
 pytestmark = pytest.mark.unit
 
 DEVICE = torch.device("cpu")
+SMALL = replace(load_model("tinyllama-1.1b"), hidden=256, num_heads=8, num_kv_heads=2, head_dim=32, ffn_width=512)
 
 
 def failed(phase: Phase) -> set[str]:
     """The tensors of a small block that do not agree with the oracle."""
     decodes = phase == "decode"
     workload = Workload(phase=phase, batch=2, seq=1 if decodes else 16, context=16, dtype="fp32")
-    case = Case(block="block", model=load_model("tinyllama-1.1b"), strategy="allreduce", tp=1, workload=workload)
+    case = Case(block="block", model=SMALL, strategy="allreduce", tp=1, workload=workload)
     weights, inputs = full_weights(case, DEVICE), full_inputs(case, DEVICE)
     built = build_case(case, lone_mesh(DEVICE), weights=weights, inputs=inputs)
     return {check.tensor for check in check_case(built, weights=weights, inputs=inputs)[1] if not check.passed}
@@ -74,7 +76,7 @@ def test_an_error_in_inference_mode_alone_is_found(monkeypatch: pytest.MonkeyPat
 def test_what_changes_while_times_are_taken_is_found(phase: Phase) -> None:
     decodes = phase == "decode"
     workload = Workload(phase=phase, batch=2, seq=1 if decodes else 16, context=16, dtype="fp32")
-    case = Case(block="block", model=load_model("tinyllama-1.1b"), strategy="allreduce", tp=1, workload=workload)
+    case = Case(block="block", model=SMALL, strategy="allreduce", tp=1, workload=workload)
     weights, inputs = full_weights(case, DEVICE), full_inputs(case, DEVICE)
     built = build_case(case, lone_mesh(DEVICE), weights=weights, inputs=inputs)
     output, _ = check_case(built, weights=weights, inputs=inputs)

@@ -2,9 +2,11 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import Final
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy.stats import binom
 
 CONFIDENCE: Final = 0.95
@@ -43,17 +45,25 @@ def summarise(times_s: Sequence[float]) -> Summary:
     ordered = np.sort(np.asarray(times_s, dtype=np.float64))
     assert ordered.size > 0, "nothing was timed"
     first, last = _median_ranks(ordered.size)
-    p5, p95 = np.quantile(ordered, (0.05, 0.95))
     return Summary(
-        median_s=float(np.median(ordered)),
+        median_s=_quantile(ordered, 0.5),
         low_s=float(ordered[first]),
         high_s=float(ordered[last]),
-        p5_s=float(p5),
-        p95_s=float(p95),
+        p5_s=_quantile(ordered, 0.05),
+        p95_s=_quantile(ordered, 0.95),
         num_samples=int(ordered.size),
     )
 
 
+def _quantile(ordered: NDArray[np.float64], share: float) -> float:
+    """Of values in order, interpolated between neighbours: numpy's own, which takes ten times as long on a few."""
+    place = share * (ordered.size - 1)
+    below = int(place)
+    low, high = float(ordered[below]), float(ordered[min(below + 1, ordered.size - 1)])
+    return low + (high - low) * (place - below)
+
+
+@lru_cache(maxsize=1024)
 def _median_ranks(count: int) -> tuple[int, int]:
     """Indices of the order statistics between which the median lies with 95 % confidence.
 

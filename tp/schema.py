@@ -9,6 +9,7 @@ import json
 import tomllib
 from collections.abc import Iterator, Mapping
 from dataclasses import fields, is_dataclass
+from functools import cache
 from pathlib import Path
 from typing import Annotated, Any, Final, TypeVar, get_args
 
@@ -64,12 +65,19 @@ def from_mapping(data: Mapping[str, Any], cls: type[T], *, where: str) -> T:
 
 def to_json(value: object, *, indent: int | None = None) -> str:
     """The JSON text that `load_json` reads back as the same dataclass."""
-    return TypeAdapter(type(value)).dump_json(value, indent=indent).decode()
+    return _adapter(type(value)).dump_json(value, indent=indent).decode()
+
+
+@cache
+def _adapter(cls: type) -> TypeAdapter[Any]:
+    """Made once for each dataclass, which takes milliseconds."""
+    return TypeAdapter(cls)
 
 
 def _validate(text: str, cls: type[T], *, where: str) -> T:
     try:
-        return TypeAdapter(cls).validate_json(text)
+        read: T = _adapter(cls).validate_json(text)
+        return read
     except ValidationError as error:
         raise ConfigError(f"{where}: {' '.join(_finding(error, cls).split())}") from error
 

@@ -6,7 +6,8 @@ from typing import Final
 import numpy as np
 from scipy.stats import t as student
 
-from analysis.comparison.noise import FLOOR, UNEQUAL, Array, Evidence
+from analysis.comparison.follow import SPREAD
+from analysis.comparison.noise import FLOOR, Array, Evidence
 from analysis.comparison.rows import Basis, Common, Verdict
 from analysis.comparison.wander import Wander
 from analysis.show.cells import percent
@@ -50,7 +51,7 @@ def judge_rows(evidence: Evidence, common: Common, wander: Wander, runs: tuple[i
         state = 0.0
     elif wander.freedom == 0:
         state = np.inf
-    error = np.hypot(evidence.error, (1 + UNEQUAL) * state)
+    error = np.hypot(evidence.error, (1 + SPREAD) * state)
     return _judged(evidence.change, error, evidence.freedom, "the clock", margin)
 
 

@@ -15,17 +15,18 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import chi2
 
+from analysis.comparison.follow import slopes_between, slopes_within
+
 Array = NDArray[np.float64]
 Mask = NDArray[np.bool_]
 
 # What two runs of one thing differ by at the least however long they sample, as a difference of logs: where memory
 # lies, how ranks were started.
 FLOOR: Final = 0.005
-# How many repetitions the noise of a kind of rows counts for beside a row's own, and so the freedom of its t.
-PRIOR_FREEDOM: Final = 8.0
-# The freedom of t without repetitions: A/A changes of 43 pairs over their errors had no longer tails. Not so those of
-# rows in which ranks wait.
-ALONE_FREEDOM: Final = 16.0
+# How many repetitions the noise of a kind of rows counts for beside a row's own, and so the freedom of its t: the
+# changes of 167 comparisons of one thing with itself over their errors had a deviation of 0.6 to 1.3 by row, and of
+# 1670 of them none was beyond 3.7 (DECISIONS.md).
+PRIOR_FREEDOM: Final = 20.0
 # Under this many rows nothing tells a common change from a row's own.
 MIN_COMMON_ROWS: Final = 5
 # And under this many their scatter says nothing of their noise.
@@ -33,9 +34,6 @@ MIN_SCATTER_ROWS: Final = 4
 # Rows in which ranks wait for each other differ between runs by more than sampling explains, by this factor at the
 # least; too few in a case to see it in one pair of runs.
 WAITING_INFLATION: Final = 1.5
-# Rows follow the machine's speed unequally: of a step of 15 % in a host's speed a core took 28 %, an addition 13 %.
-# Such a share of the common change is noise of a row beside the others.
-UNEQUAL: Final = 0.35
 HUBER: Final = 1.345
 # 1.4826 times the median absolute value of normal noise is its standard deviation.
 MAD_TO_SIGMA: Final = 1.4826
@@ -87,21 +85,25 @@ def weigh(old: Side, new: Side, *, waits: Mask, whole: Mask) -> Evidence:
     if np.sum(~whole) >= MIN_COMMON_ROWS:
         leverage = np.array([_leverage(np.where(whole, np.nan, row), e) for row, e in zip(apart, error, strict=True)])
     shared = np.nansum(leverage * apart, axis=1)
-    own = apart - shared[:, None]
     # What rows share in a resample, too, is not noise of the row beside the others.
-    shared_too = np.nansum(leverage[:, None] * np.nan_to_num(resampled - log_s[:, None]), axis=2)
-    error = np.hypot((resampled - shared_too[..., None]).std(axis=1), FLOOR)
+    away = resampled - log_s[:, None]
+    shared_too = np.nansum(leverage[:, None] * np.nan_to_num(away), axis=2)
+    follow = slopes_within(away, shared_too)
+    error = np.hypot((away - follow.slope * shared_too[..., None]).std(axis=1), FLOOR)
+    follow = slopes_between(follow, apart, shared, error, is_new)
+    own = apart - follow.slope * shared[:, None]
     # A row that is a tenth of what all share hides a tenth of its own change.
-    hidden = 1 - leverage.mean(axis=0)
+    hidden = 1 - follow.slope * leverage.mean(axis=0)
     beside = (_mean(own[is_new]) - _mean(own[~is_new])) / hidden
     sampling = np.sqrt(_variance_of_mean(error[is_new]) + _variance_of_mean(error[~is_new])) / hidden
     common = float(shared[is_new].mean() - shared[~is_new].mean())
-    inflation, freedom = _inflation(own, error, is_new, beside / np.hypot(sampling, UNEQUAL * common), (waits, whole))
+    unequal = follow.deviation * common
+    inflation, freedom = _inflation(own, error, is_new, beside / np.hypot(sampling, unequal), (waits, whole))
     return Evidence(
         change=_mean(apart[is_new]) - _mean(apart[~is_new]),
         beside_common=beside,
         error=inflation * sampling,
-        beside_error=np.hypot(inflation * sampling, UNEQUAL * common),
+        beside_error=np.hypot(inflation * sampling, unequal),
         freedom=freedom,
         common=common if leverage.any() else None,
         common_by_run=(shared[~is_new], shared[is_new]),
@@ -138,9 +140,8 @@ def _inflation(own: Array, error: Array, is_new: Mask, scatter: Array, kinds: tu
     prior = np.ones(own.shape[1])
     for kind, asked, least in ((waits, waits, WAITING_INFLATION), (~waits, ~waits & ~whole, 1.0)):
         prior[kind] = _prior(squares[kind], freedom[kind], scatter[asked], least)
-    counts = np.where(waits | (freedom > 0), PRIOR_FREEDOM, ALONE_FREEDOM)
-    moderated = (counts * prior + squares) / (counts + freedom)
-    return np.sqrt(np.maximum(moderated, 1.0)), counts + freedom
+    moderated = (PRIOR_FREEDOM * prior + squares) / (PRIOR_FREEDOM + freedom)
+    return np.sqrt(np.maximum(moderated, 1.0)), PRIOR_FREEDOM + freedom
 
 
 def _prior(squares: Array, freedom: Array, scatter: Array, least: float) -> float:

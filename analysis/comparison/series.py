@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bench.harness.machine.judge import MarkKind
-from bench.harness.record.parts import THROTTLING, WHOLES, _joined_rings, _transfer_or_all
+from bench.harness.record.parts import THROTTLING, WHOLES, joined_rings, transfer_or_all
 from bench.harness.record.records import BlockMark, CaseResult, OpResult, PartTimes
 from tp.plan.ops import COLLECTIVE_KINDS, Collective, Op
 
@@ -24,8 +24,8 @@ def case_series(result: CaseResult) -> dict[str, Times]:
     """[round] seconds of every part and whole of a case, parts first."""
     by_task = {sample.task: sample for sample in result.samples}
     rows: dict[str, Times] = {}
-    for times in _joined_rings(by_task["parts"].parts if "parts" in by_task else ()):
-        rows[times.part] = rows.get(times.part, 0.0) + _transfer_or_all(times, result.groups)
+    for times in joined_rings(by_task["parts"].parts if "parts" in by_task else ()):
+        rows[times.part] = rows.get(times.part, 0.0) + transfer_or_all(times, result.groups)
     rows = {part: by_rank.max(axis=1) for part, by_rank in rows.items()}
     wholes = {
         name: np.array(by_task[task].times_s).max(axis=1)

@@ -63,7 +63,7 @@ def _ranks(lines: Iterable[Line]) -> tuple[tuple[Rank, ...], list[Fault]]:
             faults.append(
                 Fault(
                     place=place,
-                    text="the line of a rank is cut short; mend it, or give --collective, --gpus and --nodes",
+                    text="the line of a rank is cut short; mend it, or give --gpus (and --collective, --nodes)",
                 )
             )
     return tuple(ranks), faults

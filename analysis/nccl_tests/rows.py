@@ -21,6 +21,9 @@ COLUMNS: Final = (
 )
 
 
+UNKNOWN: Final = "unknown"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Told:
     """What flags say where a log does not."""
@@ -64,7 +67,7 @@ def _parse(path: Path) -> Log:
 
 def _heading_faults(heading: Heading, told: Told) -> Sequence[Fault]:
     """Faults of a heading that no flag makes good."""
-    mended = told.collective and told.gpus and told.nodes
+    mended = told.gpus and (told.collective or heading.collective)
     return () if mended else heading.faults
 
 
@@ -79,7 +82,7 @@ def _refuse(path: Path, faults: Sequence[Fault], told: Told, tell: Callable[[str
 def _meant(path: Path, sweep: Sweep, told: Told, tell: Callable[[str], None]) -> list[dict[str, str | int]]:
     where = f"{path}, {sweep.place}"
     collective = _collective(sweep, told, where)
-    gpus, nodes = _size(sweep, collective, told, where)
+    gpus, nodes = _size(sweep, collective, told, where, tell)
     hardware = _hardware(sweep.heading.ranks, told, where, tell)
     wrong = [
         Fault(place=row.place, text=why)
@@ -132,7 +135,7 @@ def _collective(sweep: Sweep, told: Told, where: str) -> str:
     return said or told.collective
 
 
-def _size(sweep: Sweep, collective: str, told: Told, where: str) -> tuple[int, int]:
+def _size(sweep: Sweep, collective: str, told: Told, where: str, tell: Callable[[str], None]) -> tuple[int, int]:
     """GPUs of one collective, and the nodes that they are on."""
     ranks = sweep.heading.ranks
     if ranks and not sweep.heading.faults:
@@ -144,13 +147,17 @@ def _size(sweep: Sweep, collective: str, told: Told, where: str) -> tuple[int, i
     fitting = gpus_that_agree(sweep.rows, collective)
     if told.gpus is None and not ranks and fitting == (sweep.heading.per_process,):
         return fitting[0], told.nodes or 1  # one process with all of them, as its bandwidths say too
-    if told.gpus is None or told.nodes is None:
-        missing = " and ".join(["--gpus"] * (told.gpus is None) + ["--nodes"] * (told.nodes is None))
+    if told.gpus is None:
         hint = f" (busbw over algbw fits {span_of(fitting)} GPUs)" if fitting else ""
-        raise ConfigError(f"{where}: no line above the table lists the ranks{hint}; give {missing}")
-    if told.gpus % told.nodes:
-        raise ConfigError(f"--gpus {told.gpus} on --nodes {told.nodes}: not as many on each node; mend one of them")
-    return told.gpus, told.nodes
+        raise ConfigError(
+            f"{where}: no line above the table lists the ranks{hint}; give --gpus, of several --nodes too"
+        )
+    nodes = told.nodes or len({rank.host for rank in ranks}) or 1
+    if told.nodes is None:
+        tell(f"{where}: the log does not say on how many nodes; taken as {nodes}, --nodes says otherwise")
+    if told.gpus % nodes:
+        raise ConfigError(f"--gpus {told.gpus} on --nodes {nodes}: not as many on each node; mend one of them")
+    return told.gpus, nodes
 
 
 def _agree(flag: str, told: int | None, found: int, where: str) -> None:
@@ -168,7 +175,8 @@ def _hardware(ranks: Sequence[Rank], told: Told, where: str, tell: Callable[[str
     if len(names) > 1:
         raise ConfigError(f"{where}: ranks of several devices ({', '.join(names)}); say with --hardware what they are")
     if not names:
-        raise ConfigError(f"{where}: no line above the table names the device; give --hardware")
+        tell(f"{where}: no line above the table names the device; {UNKNOWN} in the table, --hardware says otherwise")
+        return UNKNOWN
     return known[0] or names[0]
 
 

@@ -14,6 +14,7 @@ from analysis.show.scaling import show_scaling
 from analysis.show.strategies import show_strategies
 from analysis.show.table import Display
 from analysis.show.trust import show_trust
+from analysis.show.warnings import trust_warnings
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,6 +38,7 @@ class Section:
     tables: tuple[Titled, ...]
     figures: tuple[str, ...] = ()
     intro: str = ""
+    warnings: tuple[str, ...] = ()
 
 
 _NO_TIME: Final = "No case has a time."
@@ -126,6 +128,7 @@ def _machine(content: Content) -> tuple[Section, ...]:
             title="Skew, throttling and how far the numbers can be trusted",
             intro="How the ranks took part, when they came to their collectives, what compute and communication did to "
             "each other, what was seen on the wire, and the state of the machine meanwhile: the worst first.",
+            warnings=trust_warnings(content.frames),
             figures=("machine-state",),
             tables=tuple(Titled(name=each.title, shown=each.shown, empty=each.empty) for each in trust),
         ),

@@ -32,6 +32,8 @@ class CompareFlags:
     """Percent: changes under it are called the same, however sure."""
     all: bool = False
     """Show every row, not only those that changed or cannot be compared, and the totals."""
+    strict: bool = False
+    """Fail too where a case could not be compared, so that noise or a missing case does not pass for the same."""
     json: bool = False
     """Print everything as JSON instead."""
     csv: str = ""
@@ -61,8 +63,11 @@ def compare(args: Sequence[str]) -> None:
         print()
     else:
         print_comparison(make_console(plain_width=WIDTH), found, everything=flags.all)
+    unsure = [case for case in found.cases if case.verdict == "not comparable"]
     if found.regressed:
         raise MeasurementError(sentence(found))
+    if flags.strict and unsure:
+        raise MeasurementError(f"--strict: {unsure[0].case} could not be compared, {unsure[0].reason}")
 
 
 def _load(path: Path) -> list[Run]:

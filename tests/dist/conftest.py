@@ -2,6 +2,8 @@
 
 import json
 import socket
+import sys
+from dataclasses import dataclass
 
 import pytest
 
@@ -30,6 +32,31 @@ def tiny(tmp_path_factory):
     path = tmp_path_factory.mktemp("models") / "tiny.toml"
     path.write_text(MODEL)
     return path
+
+
+@dataclass(frozen=True)
+class Ended:
+    returncode: int
+    stdout: str
+    stderr: str
+
+
+@pytest.fixture
+def bench(monkeypatch, capsys):
+    """What `python bench/<block>.py` does, in this process: its layers and its fake world are no different there."""
+    from bench.harness.run.cli import run_main
+    from bench.harness.run.runner import run_block
+
+    def run(block, *flags):
+        monkeypatch.setattr(sys, "argv", [f"bench/{block}.py", *flags])
+        code = 0
+        try:
+            run_main(lambda: run_block(block))
+        except SystemExit as end:
+            code = end.code
+        return Ended(code, *capsys.readouterr())
+
+    return run
 
 
 # Each command line in turn, as if it were started alone; every one meets in a store of its own.

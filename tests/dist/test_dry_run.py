@@ -1,41 +1,14 @@
 """--dry-run: every case on fake tensors against its plan, for worlds that are not here."""
 
 import re
-import sys
-from dataclasses import dataclass
 
 import pytest
 from torch.nn.functional import silu
 
 import tp.layers.ffn as ffn
-from bench.harness.run.cli import run_main
-from bench.harness.run.runner import run_block
 from tp.layers.collectives import GroupCollectives
 
 pytestmark = [pytest.mark.dist, pytest.mark.solo]
-
-
-@dataclass(frozen=True)
-class Ended:
-    returncode: int
-    stdout: str
-    stderr: str
-
-
-@pytest.fixture
-def bench(monkeypatch, capsys):
-    """What `python bench/<block>.py` does, in this process: its layers and its fake world are no different there."""
-
-    def run(block, *flags):
-        monkeypatch.setattr(sys, "argv", [f"bench/{block}.py", *flags])
-        code = 0
-        try:
-            run_main(lambda: run_block(block))
-        except SystemExit as end:
-            code = end.code
-        return Ended(code, *capsys.readouterr())
-
-    return run
 
 
 # The whole block on 64 holds both halves on 64.

@@ -4,7 +4,7 @@ import os
 import re
 import shlex
 import subprocess
-from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
 
@@ -16,6 +16,10 @@ pytestmark = pytest.mark.dist
 BLOCK_FOR_CLAIMS = (
     "torchrun --nproc-per-node 2 bench/block.py --tp 1,2 --strategy columns,allreduce,sequence --phase prefill,train "
     "--out block.jsonl"
+)
+PROFILER = (
+    "python -m analysis import torch-profiler rank0.json.gz rank1.json.gz --out steps.csv --model llama3-8b "
+    "--hardware h100-sxm --tp 2"
 )
 PRETEND = ("--dry-run", "--world", "8", "--device", "cuda", "--hardware", "h100-sxm")
 
@@ -34,11 +38,13 @@ def commands(readme):
     return [line for block in blocks(readme, "") for line in block.splitlines()]
 
 
+@pytest.mark.solo
 def test_it_is_short(readme):
     assert len(readme.splitlines()) < 200
     assert "@" not in readme
 
 
+@pytest.mark.solo
 def test_every_command_is_tested_here(readme):
     tested_elsewhere = {
         "scripts/run": "test_scripts_run below",
@@ -55,34 +61,38 @@ def test_every_command_is_tested_here(readme):
         BLOCK_FOR_CLAIMS: "test_ops_cli.py, at a tiny model's size",
         "python -m analysis claims --measured --records gemm.jsonl memory.jsonl collectives.jsonl attention.jsonl "
         "block.jsonl": "test_ops_cli.py",
-        "python bench/block.py --emulate-tp 8 --model llama2-70b --seq 2048": "test_block_cli.py, at a tiny model's size",
+        "python -m analysis compare before/ after/ --margin 3": "test_compare.py",
+        "python -m analysis import nccl-tests all_reduce.log --out collectives.csv": "test_logs_become_tables below",
+        "python -m analysis calibrate collectives.csv --hardware h100-sxm --out links.json": "the same",
+        "python -m analysis report attention.jsonl collectives.csv --out report": "the same",
+        "python -m analysis export nccl-tests collectives.jsonl --out sweep.log": "test_ops_cli.py",
+        PROFILER: "test_profiler_cli.py",
+        "python bench/block.py --emulate-tp 8 --model llama2-70b --seq 2048": "test_block_cli.py, of a tiny model",
     }
     others = [line for line in commands(readme) if line not in tested_elsewhere]
     assert {line.split()[0] for line in others} == {"torchrun", "python"}
     assert set(tested_elsewhere) <= set(commands(readme))
 
 
-def test_block_commands_fit_eight_gpus(readme, python):
+@pytest.mark.solo
+def test_block_commands_fit_eight_gpus(readme, bench):
     scripts = ("bench/attention.py", "bench/block.py")
     lines = [line for line in commands(readme) if any(word in line for word in scripts) and "--emulate-tp" not in line]
     lines.remove(BLOCK_FOR_CLAIMS)
     assert len(lines) == 5
 
-    def dry_run(line):
+    for line in lines:
         words = shlex.split(line)
         (script,) = set(words) & set(scripts)
         flags = words[words.index(script) + 1 :]
         if "--calibration" in flags:
             assert flags == ["--calibration", "machine.json", "--out", "attention.jsonl"]
-            return
-        pretend = () if "--dry-run" in flags else PRETEND
-        done = python(script, *flags, *pretend, timeout=240)
+            continue
+        done = bench(Path(script).stem, *flags, *(() if "--dry-run" in flags else PRETEND))
         assert done.returncode == 0, f"{line}\n{done.stderr}"
 
-    with ThreadPoolExecutor(2) as two:
-        list(two.map(dry_run, lines))
 
-
+@pytest.mark.solo
 def test_degrees_are_what_the_readme_shows(readme, capsys):
     assert "python -m analysis claims" in commands(readme)
     assert main(["claims"]) == 0
@@ -92,6 +102,7 @@ def test_degrees_are_what_the_readme_shows(readme, capsys):
     assert set(shown) <= printed
 
 
+@pytest.mark.solo
 def test_what_needs_no_machine_answers(readme, tmp_path, monkeypatch, capsys):
     lines = [line for line in commands(readme) if " analysis split --m" in line or " analysis plan " in line]
     assert len(lines) == 3
@@ -103,6 +114,7 @@ def test_what_needs_no_machine_answers(readme, tmp_path, monkeypatch, capsys):
     assert "4 x 4 x 5" in capsys.readouterr().out
 
 
+@pytest.mark.solo
 def test_predictions_need_no_machine(readme, tmp_path, monkeypatch, capsys):
     lines = [line for line in commands(readme) if "grid.parquet" in line or "--published" in line]
     assert len(lines) == 2
@@ -114,6 +126,7 @@ def test_predictions_need_no_machine(readme, tmp_path, monkeypatch, capsys):
     assert "whole model" in capsys.readouterr().out
 
 
+@pytest.mark.solo
 def test_suite_example_is_a_suite(readme, tmp_path):
     from tp.schema import load_toml
 

@@ -225,12 +225,19 @@ def test_a_log_that_does_not_say_enough_asks_for_flags(tmp_path: Path) -> None:
     assert "--collective all_gather: " in refused(tmp_path, LOG, Told(collective="all_gather"))
     without = "".join(line for line in LOG.splitlines(keepends=True) if "Rank" not in line and "nThread" not in line)
     message = refused(tmp_path, without)
-    assert "no line above the table lists the ranks (busbw over algbw fits 2 GPUs); give --gpus and --nodes" in message
+    assert "no line above the table lists the ranks (busbw over algbw fits 2 GPUs); give --gpus, of several" in message
     assert "no all_reduce over 4 GPUs has; 2 GPUs would" in refused(
         tmp_path, without, Told(gpus=4, nodes=1, hardware="x")
     )
     assert "--gpus 4: the ranks above " in refused(tmp_path, LOG, Told(gpus=4))
-    assert "names the device; give --hardware" in refused(tmp_path, without, Told(gpus=2, nodes=1))
+    # What flags need not say is told, and taken as one node of an unknown device.
+    told = list[str]()
+    (tmp_path / "without.log").write_text(without, encoding="utf-8")
+    rows = read_log(tmp_path / "without.log", Told(gpus=2), tell=told.append)
+    assert {(row["hardware"], row["gpus"], row["nodes"]) for row in rows} == {("unknown", 2, 1)} and len(told) == 2
+    assert "how many nodes; taken as 1, --nodes" in told[0] and "names the device; unknown" in told[1]
+    cut = LOG.replace("#  Rank  1 Group  0 Pid     11 on      node1 device  1", "#  Rank  1 Gro")
+    assert {(row["gpus"], row["nodes"]) for row in read_lines(tmp_path, cut, Told(gpus=2))} == {(2, 1)}
     other = LOG.replace("[0x2a] NVIDIA H100 80GB HBM3", "[0x2a] NVIDIA L40S")
     assert "ranks of several devices" in refused(tmp_path, other)
     assert {row["hardware"] for row in read_lines(tmp_path, other, Told(hardware="mine"))} == {"mine"}

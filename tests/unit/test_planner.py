@@ -242,10 +242,14 @@ def test_1f1b_of_equal_stages_is_as_long_as_its_events(pp: int, many: int, forwa
     assert one_f_one_b([forward] * pp, [backward] * pp, many) == pytest.approx((many + pp - 1) * (forward + backward))
 
 
-@given(st.lists(st.tuples(st.floats(0.5, 2), st.floats(0.5, 4)), min_size=1, max_size=7), st.integers(1, 20))
-def test_1f1b_of_uneven_stages_is_no_longer_than_the_formula(stages: list[tuple[float, float]], many: int) -> None:
-    times = [forward + backward for forward, backward in stages]
-    events = one_f_one_b([forward for forward, _ in stages], [backward for _, backward in stages], many)
+@given(st.lists(st.floats(0.5, 2), min_size=1, max_size=7), st.floats(0.5, 4), st.integers(1, 20))
+def test_1f1b_of_uneven_stages_is_no_longer_than_the_formula(stages: list[float], ratio: float, many: int) -> None:
+    """Of stages whose backward is alike as many times their forward, as stages of one layer's are.
+
+    Where that differs it need not hold: stages (2, 0.5), (0.5, 2), (0.5, 0.5) and two micro-batches take 9, not 8.5.
+    """
+    times = [(1 + ratio) * forward for forward in stages]
+    events = one_f_one_b(stages, [ratio * forward for forward in stages], many)
     formula = (many - 1) * max(times) + sum(times)
     last = max(place for place, seconds in enumerate(times) if seconds == max(times))
     slack = sum(max(times) - seconds for seconds in times[last + 1 :])
@@ -685,7 +689,7 @@ def test_json_csv_and_figure(capsys: pytest.CaptureFixture[str], tmp_path: Path)
     from analysis.planner.figure import MEMORY_STYLES, TIME_STYLES
 
     assert (set(TIME_STYLES), set(MEMORY_STYLES)) == (set(TIME_TERMS), set(MEMORY_TERMS))
-    assert sorted(path.suffix for path in folder.iterdir()) == [".png", ".svg"]
+    assert sorted(path.suffix for path in folder.iterdir()) == [".pdf", ".png", ".svg"]
     drawn = next(folder.glob("*.svg")).read_text(encoding="utf-8")
     assert all(word in drawn for word in ("bubble", "activations", "80.0 GB a GPU"))
 

@@ -441,7 +441,7 @@ def test_the_figure_and_its_numbers(
     code, out, err = run(capsys, "--figure", str(tmp_path / "f"), "--seq", "1024")
     assert (code, err) == (0, "")
     assert {path.name for path in (tmp_path / "f").iterdir()} == {
-        f"split-degrees.{end}" for end in ("svg", "png", "csv")
+        f"split-degrees.{end}" for end in ("svg", "png", "pdf", "csv")
     }
     svg = (tmp_path / "f" / "split-degrees.svg").read_text(encoding="utf-8")
     words = " ".join(ET.fromstring(svg).itertext())

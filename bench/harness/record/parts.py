@@ -125,13 +125,13 @@ def _summaries(result: CaseResult) -> Iterator[tuple[str, Summary]]:
     if "parts" not in by_task:
         return
     by_part: dict[str, NDArray[np.float64]] = {}
-    for times in _joined_rings(by_task["parts"].parts):
-        by_part[times.part] = by_part.get(times.part, 0.0) + _transfer_or_all(times, result.groups)
+    for times in joined_rings(by_task["parts"].parts):
+        by_part[times.part] = by_part.get(times.part, 0.0) + transfer_or_all(times, result.groups)
     for name, by_rank in by_part.items():
         yield name, summarise(by_rank.max(axis=1).tolist())
 
 
-def _joined_rings(parts: Sequence[PartTimes]) -> Iterator[PartTimes]:
+def joined_rings(parts: Sequence[PartTimes]) -> Iterator[PartTimes]:
     """The parts with all calls of `send_recv` as one."""
     ring = [times for times in parts if times.part == "send_recv"]
     yield from (times for times in parts if times.part != "send_recv")
@@ -157,7 +157,7 @@ def _seconds_of(estimate: Estimate | None, name: str) -> float | None:
     return None if expected is None else expected.seconds
 
 
-def _transfer_or_all(times: PartTimes, groups: int) -> NDArray[np.float64]:
+def transfer_or_all(times: PartTimes, groups: int) -> NDArray[np.float64]:
     """[iteration, rank] of a compute part, which its ranks do for themselves; [iteration, group] of a collective."""
     by_rank = np.array(times.times_s)
     if times.part not in COLLECTIVE_KINDS:

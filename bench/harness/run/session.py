@@ -1,5 +1,6 @@
 """A run on this rank, from the record file and the process group to the line that says how it ended."""
 
+import gc
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -41,6 +42,9 @@ def session(run: RunSettings, console: Console) -> Iterator[Session]:
 
     Raises RunEnded, which says why in one line, when any rank fails or is interrupted.
     """
+    # What was imported stays: the collector need not look through it before each measurement, for 0.2 s.
+    gc.collect()
+    gc.freeze()
     with RecordWriter(run.out, active=run.launch.leads) as writer:
         for note in writer.notes:
             console.print(f"note: {note}", markup=False)

@@ -7,11 +7,11 @@ A dataclass that is read from a file carries `@with_config(STRICT)` (nested ones
 import difflib
 import json
 import tomllib
-from collections.abc import Iterator, Mapping
+from collections.abc import Hashable, Iterator, Mapping
 from dataclasses import fields, is_dataclass
 from functools import cache
 from pathlib import Path
-from typing import Annotated, Any, Final, TypeVar, get_args
+from typing import Annotated, Any, Final, TypeVar, cast, get_args
 
 from pydantic import AfterValidator, ConfigDict, TypeAdapter, ValidationError
 
@@ -65,18 +65,18 @@ def from_mapping(data: Mapping[str, Any], cls: type[T], *, where: str) -> T:
 
 def to_json(value: object, *, indent: int | None = None) -> str:
     """The JSON text that `load_json` reads back as the same dataclass."""
-    return _adapter(type(value)).dump_json(value, indent=indent).decode()
+    return _adapter(cast(Hashable, type(value))).dump_json(value, indent=indent).decode()
 
 
 @cache
-def _adapter(cls: type) -> TypeAdapter[Any]:
+def _adapter(cls: Any) -> TypeAdapter[Any]:
     """Made once for each dataclass, which takes milliseconds."""
     return TypeAdapter(cls)
 
 
 def _validate(text: str, cls: type[T], *, where: str) -> T:
     try:
-        read: T = _adapter(cls).validate_json(text)
+        read: T = _adapter(cast(Hashable, cls)).validate_json(text)
         return read
     except ValidationError as error:
         raise ConfigError(f"{where}: {' '.join(_finding(error, cls).split())}") from error

@@ -1,6 +1,6 @@
-"""Where a row's times lie in one run, and how far that may be off: the steady lower quarter, and the tail.
+"""Where a row's times lie in one run, and how far that may be off: the steady shorter half, and the tail.
 
-What disturbs a time only ever lengthens it, so on a shared machine the mean of the shortest quarter is far steadier
+What disturbs a time only ever lengthens it, so on a shared machine the mean of the shorter half is far steadier
 between runs of the same thing than the median is (DECISIONS, comparison). How far it may be off is seen by a
 moving-block bootstrap (Kunsch 1989), since neighbouring rounds share their disturbances. All rows of a run are
 resampled by the same rounds: what they share then stays shared, and can be taken out of every resample.
@@ -14,9 +14,9 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-LOWER_SHARE: Final = 0.25
+LOWER_SHARE: Final = 0.5
 TAIL_QUANTILE: Final = 0.9
-# Two of the lower quarter, and as many as a run takes at the least.
+# As many as a run takes at the least.
 MIN_SAMPLES: Final = 8
 # Rounds of a bootstrap block: what one reading of the machine's state spans at the least.
 BLOCK: Final = 4
@@ -36,7 +36,7 @@ class Location:
 
 
 def lower(times_s: Array) -> Array:
-    """The mean of the shortest quarter along the last axis, seconds."""
+    """The mean of the shorter half along the last axis, seconds."""
     count = max(2, round(times_s.shape[-1] * LOWER_SHARE))
     mean: Array = np.partition(times_s, count - 1, axis=-1)[..., :count].mean(axis=-1)
     return mean

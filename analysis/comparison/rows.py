@@ -15,7 +15,7 @@ class Change:
     """How a row's time changed, new over old, and what was judged of it."""
 
     time_new_over_old: float
-    """As timed: means of the shortest quarter of a run's times, geometric means over runs."""
+    """As timed: means of the shorter half of a run's times, geometric means over runs."""
     judged_by: Basis
     """Beside what all rows share, the machine's state; or as timed, where what they share is no state or unknown."""
     judged_time_new_over_old: float

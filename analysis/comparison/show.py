@@ -20,9 +20,9 @@ BASIS: Final[dict[Basis, str]] = {"the others": "beside others", "the clock": "a
 NARROW: Final = 110
 MOST_NAMED: Final = 3
 LEGEND: Final = (
-    "new/old: of the means of each run's shortest quarter, which are steadier than medians; beside others: with what "
-    "all parts share taken out; all 99 % intervals hold together; could see: a slow-down that nine of ten such "
-    "comparisons would find"
+    "new/old: of the means of the shorter half of each run's times, which are steadier than medians; beside others: "
+    "with what all parts share taken out; all 99 % intervals hold together; could see: a slow-down that nine of ten "
+    "such comparisons would find"
 )
 
 

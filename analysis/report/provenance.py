@@ -5,7 +5,9 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
+
+import pandas as pd
 
 from analysis.load import Run
 from analysis.report.method import UNKNOWN, alignment_text, method_text
@@ -19,6 +21,9 @@ from tp.units import (
     format_rate,
     significant,
 )
+
+# An efficiency beyond 100 % by more than this, its interval too, wants a reason.
+MOST_GAIN: Final = 0.03
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -184,6 +189,20 @@ def caveats(runs: Sequence[Run], *, mixed: bool) -> tuple[str, ...]:
     if mixed and len(runs) > 1:
         found.append("Runs stand together although they may differ in world, backend or load (--mixed).")
     return tuple(found)
+
+
+def too_good(scaling: pd.DataFrame) -> tuple[str, ...]:
+    """Cases that were more than so many times as fast as their share: seldom splitting, mostly the machine's speed."""
+    slow = scaling["measured_total_low_s"] * scaling["measured_efficiency"] / scaling["measured_total_s"]
+    beyond = scaling[(slow > 1 + MOST_GAIN) & (scaling["tp"] > 1)].to_dict("records")
+    if not beyond:
+        return ()
+    worst = max(beyond, key=lambda row: row["measured_efficiency"])
+    return (
+        f"{worst['case']} runs at {significant(100 * worst['measured_efficiency'])} % efficiency"
+        f"{f', and {len(beyond) - 1} more beyond 100 %' if len(beyond) > 1 else ''}: either a cache holds the shards, "
+        f"or the machine was slower while TP 1 was timed (see drift and marks); time them again before you quote it.",
+    )
 
 
 def _fate(end: End) -> str:

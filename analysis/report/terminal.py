@@ -108,8 +108,8 @@ def _besides(content: Content) -> Iterator[str]:
     if len(collectives):
         best = collectives.iloc[int(collectives["busbw_bytes_per_s"].to_numpy().argmax())]
         yield (
-            f"{len(collectives)} collectives alone; the best bus bandwidth is {format_rate(best['busbw_bytes_per_s'])}, "
-            f"{best['collective']} over {best['ranks']} ranks"
+            f"{len(collectives)} collectives alone; the best bus bandwidth is "
+            f"{format_rate(best['busbw_bytes_per_s'])}, {best['collective']} over {best['ranks']} ranks"
         )
     if content.rulings:
         yield f"of what is claimed, by measurement: {verdict_counts(content.rulings)}"

@@ -56,8 +56,8 @@ def _scaling_notes(scaling: pd.DataFrame) -> tuple[str, ...]:
     if scaling.empty:
         return ()
     notes = [
-        "Compute and communication are run alone; the total is the block as a user runs it. Exposed is total - compute, "
-        "hidden what is left of communication: both derived, not measured.",
+        "Compute and communication are run alone; the total is the block as a user runs it. Exposed is total - "
+        "compute, hidden what is left of communication: both derived, not measured.",
         "Speed-up is the total at TP 1 over the total here, efficiency speed-up / TP: below 100 %, as many "
         "independent copies would do more work a second, each at the time of TP 1.",
     ]

@@ -27,7 +27,9 @@ def _warnings(frames: Mapping[str, pd.DataFrame]) -> Iterator[str]:
         return row["skew_s"] / total if total else 0.0
 
     # Passes of nothing but communication begin together: what skews them is the harness.
-    arrivals = [row for row in frames["arrivals"].to_dict("records") if row["case"] and row["measured_in"] == "the whole case"]
+    arrivals = [
+        row for row in frames["arrivals"].to_dict("records") if row["case"] and row["measured_in"] == "the whole case"
+    ]
     for row, others in _worst(arrivals, share_of_pass):
         yield (
             f"Ranks arrive {seconds(row['skew_s'])} apart at {row['collective']} of {row['case']}, "

@@ -3,6 +3,7 @@
 import os
 import re
 import shlex
+import shutil
 import subprocess
 from pathlib import Path
 
@@ -65,7 +66,7 @@ def test_every_command_is_tested_here(readme):
         "python -m analysis import nccl-tests all_reduce.log --out collectives.csv": "test_logs_become_tables below",
         "python -m analysis calibrate collectives.csv --hardware h100-sxm --out links.json": "the same",
         "python -m analysis report attention.jsonl collectives.csv --out report": "the same",
-        "python -m analysis export nccl-tests collectives.jsonl --out sweep.log": "test_ops_cli.py",
+        "python -m analysis export nccl-tests collectives.jsonl --out sweep.log": "the same",
         PROFILER: "test_profiler_cli.py",
         "python bench/block.py --emulate-tp 8 --model llama2-70b --seq 2048": "test_block_cli.py, of a tiny model",
     }
@@ -124,6 +125,40 @@ def test_predictions_need_no_machine(readme, tmp_path, monkeypatch, capsys):
         assert main(words[words.index("analysis") + 1 :]) == 0, line
     assert (tmp_path / "grid.parquet").stat().st_size > 1_000_000
     assert "whole model" in capsys.readouterr().out
+
+
+@pytest.mark.solo
+def test_the_example_is_what_the_readme_shows(readme, root, tmp_path, monkeypatch, capsys):
+    """The report's words and its figures, to the byte."""
+    (line,) = [line for line in commands(readme) if "tests/records/cpu" in line]
+    monkeypatch.chdir(root)
+    words = shlex.split(line)
+    words[words.index("--out") + 1] = str(tmp_path / "report")
+    assert main(words[words.index("analysis") + 1 :]) == 0
+    (shown,) = [block for block in blocks(readme, "text") if "TP 2 pays" in block]
+    printed = [row.rstrip() for row in capsys.readouterr().out.splitlines()]
+    assert set(shown.splitlines()) <= set(printed)
+    named = re.findall(r"\]\((tests/records/cpu/figures/(.*?\.svg))\)", readme)
+    assert len(named) == 2
+    for kept, name in named:
+        assert (root / kept).read_bytes() == (tmp_path / "report" / "figures" / name).read_bytes()
+
+
+@pytest.mark.solo
+def test_logs_become_tables(readme, root, tmp_path, monkeypatch, capsys):
+    """The log is our own sweep in nccl-tests' layout; test_nccl_tests.py reads those that others wrote."""
+    monkeypatch.chdir(tmp_path)
+    for name in ("attention.jsonl", "collectives.jsonl"):
+        shutil.copy(root / "tests" / "records" / "cpu" / name, name)
+    lines = [line for line in commands(readme) if " export " in line or "collectives.csv" in line]
+    lines.sort(key=lambda line: " export " not in line)
+    assert len(lines) == 4
+    for line in lines:
+        words = shlex.split(line)
+        assert main(words[words.index("analysis") + 1 :]) == 0, line
+        if " export " in line:
+            Path("sweep.log").rename("all_reduce.log")
+    assert "collectives alone" in capsys.readouterr().out
 
 
 @pytest.mark.solo

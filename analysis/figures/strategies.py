@@ -11,7 +11,7 @@ from matplotlib.patches import Patch
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from analysis.figures.drawing import BLUE, GREEN, INK, ORANGE, PAPER, PINK, RED, SKY, Chart, label
-from analysis.frames.parts import gather
+from analysis.frames.parts import gather, rows_of
 from analysis.frames.strategies import side_by_side
 from analysis.show.cells import seconds
 from analysis.show.words import several_machines, table_text, variant_text
@@ -69,7 +69,7 @@ class Tables:
 
 def largest_degrees(strategies: pd.DataFrame) -> Tables:
     """As many as are drawn: where they are too many those of TP 1 go first, whose strategies are all alike."""
-    tables = list(gather(strategies.to_dict("records"), side_by_side).values())
+    tables = list(gather(rows_of(strategies), side_by_side).values())
     shown = tables
     if len(tables) > MAX_TABLES:
         shown = ([table for table in tables if table[0]["tp"] > 1] or tables)[:MAX_TABLES]

@@ -6,7 +6,7 @@ from typing import Any, Final
 import numpy as np
 import pandas as pd
 
-from analysis.frames.parts import Row, frame_of
+from analysis.frames.parts import Row, frame_of, rows_of
 from analysis.load import Run
 from bench.harness.record.stats import summarise
 from tp.plan.ops import Gemm
@@ -42,7 +42,7 @@ def products_frame(runs: Sequence[Run], parts: pd.DataFrame) -> pd.DataFrame:
     rows = [row for run in runs for row in _alone(run)]
     nodes = {run.headers[0].hardware.name: run for run in runs}
     timed = parts[parts["part"].isin(GEMM_PARTS) & parts["measured_s"].gt(0) & parts["comparable"].astype(bool)]
-    rows += [_in_layer(row, nodes[row["hardware"]]) for row in timed.to_dict("records") if row["bytes"]]
+    rows += [_in_layer(row, nodes[row["hardware"]]) for row in rows_of(timed) if row["bytes"]]
     return frame_of(rows, PRODUCT_COLUMNS)
 
 

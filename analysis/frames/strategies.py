@@ -7,7 +7,7 @@ from typing import Any, Final, Literal
 import pandas as pd
 
 from analysis.frames.holdings import HOLDING_COLUMNS, SENT_COLUMNS, holding_cells, sent_cells
-from analysis.frames.parts import WORKLOAD, Row, appearance, frame_of, number, workload
+from analysis.frames.parts import WORKLOAD, Row, appearance, frame_of, number, rows_of, workload
 from analysis.load import Case, Run
 from tp.case import RECOMPUTES
 from tp.plan.ops import COLLECTIVE_KINDS, Collective
@@ -60,10 +60,10 @@ def strategies_frame(runs: Sequence[Run], parts: pd.DataFrame, scaling: pd.DataF
     cases = {(str(run.path), case.planned.key): case for run in runs for case in run.cases}
     wholes = {
         (row["record"], row["case"], row["part"]): row
-        for row in parts[parts["part"].isin(("serial", "total"))].to_dict("records")
+        for row in rows_of(parts[parts["part"].isin(("serial", "total"))])
     }
     rows = []
-    for row in scaling.to_dict("records"):
+    for row in rows_of(scaling):
         place = (row["record"], row["case"])
         case, serial, total = cases[place], wholes.get((*place, "serial"), {}), wholes[(*place, "total")]
         seen = case.result.observed

@@ -7,7 +7,7 @@ from typing import Any, Final, Literal
 
 import pandas as pd
 
-from analysis.frames.parts import gather, scenario
+from analysis.frames.parts import gather, rows_of, scenario
 from analysis.frames.strategies import contenders
 from analysis.show.cells import percent, times
 from analysis.show.words import MIN_SAMPLES, scenario_text, several_machines, strategy_text
@@ -93,7 +93,7 @@ def judge(scaling: pd.DataFrame, *, num_cases: int, num_ops: int) -> Verdict:
     if frame.empty and not scaling.empty:
         return Verdict(headline=_only_emulated(len(scaling)))
     machines = several_machines(frame)
-    scenarios = gather(frame.to_dict("records"), scenario).values()
+    scenarios = gather(rows_of(frame), scenario).values()
     findings = [found for rows in scenarios if (found := _find(rows, hardware=machines)) is not None]
     if not findings:
         return Verdict(headline=_without_comparison(frame, num_cases=num_cases, num_ops=num_ops))
@@ -236,7 +236,7 @@ def _without_comparison(frame: pd.DataFrame, *, num_cases: int, num_ops: int) ->
         return f"These records hold no case of a block, but {num_ops} ops timed alone: nothing says whether TP pays."
     if frame.empty:
         return f"None of the {num_cases} cases has a time, so nothing says whether TP pays; the reasons stand below."
-    rows: list[dict[Any, Any]] = frame.to_dict("records")
+    rows: list[dict[Any, Any]] = rows_of(frame)
     fastest = _fastest(rows)
     beside = [row for row in rows if scenario(row) == scenario(fastest) and row["tp"] == fastest["tp"]]
     missing = "no larger degree" if set(frame["tp"]) == {1} else "no TP 1"

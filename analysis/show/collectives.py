@@ -5,7 +5,7 @@ from typing import Final
 import pandas as pd
 
 from analysis.frames.collectives import CURVE
-from analysis.frames.parts import gather, number
+from analysis.frames.parts import gather, number, rows_of
 from analysis.show.cells import interval, percent, seconds, signed
 from analysis.show.table import NOTHING, Cell, Cells, Display, Group, cells_in_use
 from analysis.show.words import curve_text
@@ -14,7 +14,7 @@ from tp.units import format_bytes, format_rate
 
 def show_collectives(frame: pd.DataFrame) -> Display:
     """Sizes of a curve next to each other; columns without any entry are left out."""
-    rows = frame.to_dict("records")
+    rows = rows_of(frame)
     cells = cells_in_use(_CELLS, rows)
     several = frame["record"].nunique() > 1
     groups = [

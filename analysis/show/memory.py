@@ -5,7 +5,7 @@ from typing import Final
 
 import pandas as pd
 
-from analysis.frames.parts import gather
+from analysis.frames.parts import gather, rows_of
 from analysis.frames.strategies import side_by_side
 from analysis.show.cells import size
 from analysis.show.table import NOTHING, Cell, Cells, Display, Group, cells_in_use
@@ -15,7 +15,7 @@ from analysis.show.words import several_machines, table_text, variant_text
 def show_memory(strategies: pd.DataFrame) -> Display:
     """All strategies of a workload and degree, a group each; nothing where no case says what it holds."""
     known = [name for name in strategies.columns if name.endswith(("_predicted_bytes", "_observed_bytes"))]
-    rows = strategies[strategies[known].notna().any(axis=1)].to_dict("records")
+    rows = rows_of(strategies[strategies[known].notna().any(axis=1)])
     cells = cells_in_use(_CELLS, rows)
     machines = several_machines(strategies)
     groups = [

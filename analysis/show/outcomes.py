@@ -2,6 +2,7 @@
 
 import pandas as pd
 
+from analysis.frames.parts import rows_of
 from analysis.show.cells import percent, scientific, signed
 from analysis.show.table import NOTHING, Display, Group, figure_columns, text_column
 
@@ -19,7 +20,7 @@ def show_errors(errors: pd.DataFrame, *, left_out: int = 0) -> Display:
             f"{percent(row['inside_interval'])} of {row['with_interval']}" if row["with_interval"] else NOTHING,
             str(row["extrapolated"] or NOTHING),
         )
-        for row in errors.to_dict("records")
+        for row in rows_of(errors)
     )
     columns = (
         text_column("part"),
@@ -43,7 +44,7 @@ def show_checks(checks: pd.DataFrame) -> Display:
             percent(row["value_over_limit"]),
             "passed" if row["passed"] else "failed",
         )
-        for row in checks.to_dict("records")
+        for row in rows_of(checks)
     )
     columns = (
         text_column("case"),
@@ -62,6 +63,6 @@ def show_checks(checks: pd.DataFrame) -> Display:
 
 def show_unmeasured(unmeasured: pd.DataFrame) -> Display:
     """The cases without a speed, and why."""
-    rows = tuple((row["case"], row["status"], row["reason"]) for row in unmeasured.to_dict("records"))
+    rows = tuple((row["case"], row["status"], row["reason"]) for row in rows_of(unmeasured))
     columns = (text_column("case"), text_column("status"), text_column("reason"))
     return Display(columns=columns, groups=(Group(rows=rows),) if rows else ())

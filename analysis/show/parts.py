@@ -5,7 +5,7 @@ from typing import Final
 
 import pandas as pd
 
-from analysis.frames.parts import gather
+from analysis.frames.parts import gather, rows_of
 from analysis.show.cells import interval, seconds, signed
 from analysis.show.table import NOTHING, Cells, Display, Group, figure_columns, text_column
 from analysis.show.words import (
@@ -29,7 +29,7 @@ def show_parts(parts: pd.DataFrame) -> Display:
     shown = parts[known | _without_time(parts)]
     records, machines = shown["record"].nunique() > 1, several_machines(shown)
     groups = []
-    for rows in gather(shown.to_dict("records"), lambda row: (row["record"], row["case"])).values():
+    for rows in gather(rows_of(shown), lambda row: (row["record"], row["case"])).values():
         first = rows[0]
         detail = [workload_text(first) + recompute_text(first)]
         detail += [f"{first['hardware']} ({first['backend']})"] if machines else []

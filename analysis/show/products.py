@@ -5,7 +5,7 @@ from typing import Any, Final
 
 import pandas as pd
 
-from analysis.frames.parts import number
+from analysis.frames.parts import number, rows_of
 from analysis.show.cells import percent, seconds
 from analysis.show.table import NOTHING, Cell, Cells, Display, Group, cells_in_use
 from tp.units import format_flops_rate, significant
@@ -13,7 +13,7 @@ from tp.units import format_flops_rate, significant
 
 def show_products(products: pd.DataFrame) -> Display:
     """Products alone and those of layers, a group each, as they were recorded."""
-    rows = products.to_dict("records")
+    rows = rows_of(products)
     several = products["record"].nunique() > 1
     cells = cells_in_use((*_CELLS, *([_RECORD] if several else [])), rows)
     groups = []

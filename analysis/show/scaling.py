@@ -2,7 +2,7 @@
 
 import pandas as pd
 
-from analysis.frames.parts import gather, scenario
+from analysis.frames.parts import gather, rows_of, scenario
 from analysis.show.cells import interval, percent, seconds, times
 from analysis.show.table import Cells, Display, Group, figure_columns, text_column
 from analysis.show.words import EMULATED_NOTE, scenario_text, several_machines, strategy_text
@@ -12,7 +12,7 @@ def show_scaling(scaling: pd.DataFrame) -> Display:
     """Time against TP degree, a group a scenario."""
     machines = several_machines(scaling)
     groups = []
-    for rows in gather(scaling.to_dict("records"), scenario).values():
+    for rows in gather(rows_of(scaling), scenario).values():
         cells = tuple(_scaling_cells(row) for row in rows)
         groups.append(Group(title=scenario_text(rows[0], hardware=machines), rows=cells))
     columns = (

@@ -4,7 +4,7 @@ from typing import Final
 
 import pandas as pd
 
-from analysis.frames.parts import gather
+from analysis.frames.parts import gather, rows_of
 from analysis.frames.strategies import side_by_side
 from analysis.show.cells import interval, seconds, size, times
 from analysis.show.table import NOTHING, Cell, Cells, Display, Group, cells_in_use
@@ -13,7 +13,7 @@ from analysis.show.words import EMULATED_NOTE, MIN_SAMPLES, several_machines, ta
 
 def show_strategies(frame: pd.DataFrame) -> Display:
     """All strategies of a workload and degree, a group each; columns without any entry are left out."""
-    every = frame.to_dict("records")
+    every = rows_of(frame)
     cells = cells_in_use(_CELLS, every)
     machines = several_machines(frame)
     groups = []

@@ -7,7 +7,7 @@ from typing import Any, Final
 
 import pandas as pd
 
-from analysis.frames.parts import number
+from analysis.frames.parts import number, rows_of
 from analysis.frames.state import COUNTERS
 from analysis.show.cells import interval, percent, seconds, signed, size
 from analysis.show.table import NOTHING, Cell, Cells, Display, Group, cells_in_use
@@ -27,15 +27,15 @@ class Trust:
 
 def show_trust(frames: dict[str, pd.DataFrame]) -> tuple[Trust, ...]:
     """The tables of ranks, arrivals, planted delays, contention, traffic and the machine's state, in this order."""
-    arrivals = frames["arrivals"].to_dict("records")
+    arrivals = rows_of(frames["arrivals"])
     planted = [row for row in arrivals if number(row["delayed_skew_s"]) is not None]
     return (
-        _table("Ranks: the slowest and the fastest", "ranks", frames["ranks"].to_dict("records"), _RANKS, _spread),
+        _table("Ranks: the slowest and the fastest", "ranks", rows_of(frames["ranks"]), _RANKS, _spread),
         _table("Arrivals at collectives", "arrivals", _worst_of_each(arrivals), _ARRIVALS, lambda row: row["skew_s"]),
         _table("Control: one rank late on purpose", "arrivals", _first_of_each(planted), _CONTROL, _moved),
-        _table("Contention", "contention", frames["contention"].to_dict("records"), _CONTENTION, _slowdown),
-        _table("Bytes on the wire", "traffic", frames["traffic"].to_dict("records"), _TRAFFIC, _off_plan),
-        _table("The machine's state", "state", frames["state"].to_dict("records"), _STATE, _disturbed),
+        _table("Contention", "contention", rows_of(frames["contention"]), _CONTENTION, _slowdown),
+        _table("Bytes on the wire", "traffic", rows_of(frames["traffic"]), _TRAFFIC, _off_plan),
+        _table("The machine's state", "state", rows_of(frames["state"]), _STATE, _disturbed),
     )
 
 

@@ -5,7 +5,7 @@ from typing import Any, Final
 
 import pandas as pd
 
-from analysis.frames.parts import number
+from analysis.frames.parts import number, rows_of
 from analysis.show.cells import percent, seconds
 
 # Of a pass: less than this of skew, or between ranks, is what hosts do anyway.
@@ -20,29 +20,27 @@ def trust_warnings(frames: Mapping[str, pd.DataFrame]) -> tuple[str, ...]:
 
 
 def _warnings(frames: Mapping[str, pd.DataFrame]) -> Iterator[str]:
-    totals = {(row["record"], row["case"]): row["measured_total_s"] for row in frames["scaling"].to_dict("records")}
+    totals = {(row["record"], row["case"]): row["measured_total_s"] for row in rows_of(frames["scaling"])}
 
     def share_of_pass(row: Cells) -> float:
         total = totals.get((row["record"], row["case"]))
         return row["skew_s"] / total if total else 0.0
 
     # Passes of nothing but communication begin together: what skews them is the harness.
-    arrivals = [
-        row for row in frames["arrivals"].to_dict("records") if row["case"] and row["measured_in"] == "the whole case"
-    ]
+    arrivals = [row for row in rows_of(frames["arrivals"]) if row["case"] and row["measured_in"] == "the whole case"]
     for row, others in _worst(arrivals, share_of_pass):
         yield (
             f"Ranks arrive {seconds(row['skew_s'])} apart at {row['collective']} of {row['case']}, "
             f"{percent(share_of_pass(row))} of a pass; rank {row['last_rank']:.0f} is the last in "
             f"{percent(row['last_share'])} of them{others}."
         )
-    spread = frames["ranks"].to_dict("records")
+    spread = rows_of(frames["ranks"])
     for row, others in _worst(spread, lambda row: number(row["spread_share"]) or 0.0):
         yield (
             f"The slowest and the fastest rank of {row['case']} ({row['whole']}) differ by {seconds(row['spread_s'])}, "
             f"{percent(row['spread_share'])} of the slowest{others}."
         )
-    throttled = [row for row in frames["state"].to_dict("records") if row["rounds"]]
+    throttled = [row for row in rows_of(frames["state"]) if row["rounds"]]
     for row, others in _worst(throttled, lambda row: row["marked_rounds"] / row["rounds"]):
         yield (
             f"Rank {row['rank']} was held back or disturbed in {row['marked_rounds']} of {row['rounds']} rounds: "

@@ -36,10 +36,7 @@ def significant(value: float, *, digits: int = 3) -> str:
     """A number with so many significant digits, never in exponent notation."""
     if value == 0 or not math.isfinite(value):
         return "0" if value == 0 else str(value)
-    size = abs(value)
-    # Nearly all of what is written for people, a million times for a report of many cases.
-    power = (size >= 10) + (size >= 100) if 1 <= size < 1000 else math.floor(math.log10(size))
-    places = digits - 1 - power
+    places = digits - 1 - math.floor(math.log10(abs(value)))
     return f"{round(value, places):.{max(places, 0)}f}"
 
 

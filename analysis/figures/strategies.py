@@ -11,7 +11,7 @@ from matplotlib.patches import Patch
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from analysis.figures.drawing import BLUE, GREEN, INK, ORANGE, PAPER, PINK, RED, SKY, Chart, label
-from analysis.frames.parts import gather, rows_of
+from analysis.frames.rows import gather, rows_of
 from analysis.frames.strategies import side_by_side
 from analysis.show.cells import seconds
 from analysis.show.words import several_machines, table_text, variant_text

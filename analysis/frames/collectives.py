@@ -10,7 +10,7 @@ import pandas as pd
 
 from analysis.fitting.rows import stack, too_few
 from analysis.fitting.size import fit_size
-from analysis.frames.parts import Row, frame_of
+from analysis.frames.rows import Row, frame_of
 from analysis.load import Run
 from analysis.measured.op import nodes_of
 from bench.harness.record.parts import PREFERENCE

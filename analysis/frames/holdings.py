@@ -5,7 +5,7 @@ from typing import Final
 
 import pandas as pd
 
-from analysis.frames.parts import Row, frame_of
+from analysis.frames.rows import Row, frame_of
 from analysis.load import Case, Run
 from bench.harness.record.records import Observation, Sent
 from tp.plan.memory import HOLDING_KINDS, HoldingKind, held_bytes

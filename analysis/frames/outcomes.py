@@ -6,7 +6,8 @@ from typing import Final
 
 import pandas as pd
 
-from analysis.frames.parts import Row, frame_of, status_of
+from analysis.frames.parts import status_of
+from analysis.frames.rows import Row, frame_of
 from analysis.load import Run
 from bench.harness.record.records import CaseResult, CheckResult
 

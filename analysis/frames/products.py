@@ -6,7 +6,7 @@ from typing import Any, Final
 import numpy as np
 import pandas as pd
 
-from analysis.frames.parts import Row, frame_of, rows_of
+from analysis.frames.rows import Row, frame_of, rows_of
 from analysis.load import Run
 from bench.harness.record.stats import summarise
 from tp.plan.ops import Gemm

@@ -7,7 +7,7 @@ from typing import Final
 
 import pandas as pd
 
-from analysis.frames.parts import Row, frame_of
+from analysis.frames.rows import Row, frame_of
 from analysis.load import Run, State
 from bench.harness.machine.reading import Reading
 

@@ -7,7 +7,9 @@ from typing import Any, Final, Literal
 import pandas as pd
 
 from analysis.frames.holdings import HOLDING_COLUMNS, SENT_COLUMNS, holding_cells, sent_cells
-from analysis.frames.parts import WORKLOAD, Row, appearance, frame_of, number, rows_of, workload
+from analysis.frames.parts import WORKLOAD
+from analysis.frames.rows import Row, appearance, frame_of, number, rows_of
+from analysis.frames.scaling import workload
 from analysis.load import Case, Run
 from tp.case import RECOMPUTES
 from tp.plan.ops import COLLECTIVE_KINDS, Collective

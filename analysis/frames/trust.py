@@ -9,7 +9,8 @@ from typing import Final
 import numpy as np
 import pandas as pd
 
-from analysis.frames.parts import Row, frame_of, status_of
+from analysis.frames.parts import status_of
+from analysis.frames.rows import Row, frame_of
 from analysis.load import Case, Run
 from bench.harness.record.arrivals import Arrivals, of_pass, part_name, within_pass
 from bench.harness.record.interference import contention, over_ranks, sent_over_planned

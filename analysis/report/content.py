@@ -9,8 +9,9 @@ import pandas as pd
 from analysis.frames.collectives import LogTable, collectives_frame
 from analysis.frames.holdings import memory_frame
 from analysis.frames.outcomes import checks_frame, unmeasured_frame
-from analysis.frames.parts import error_frame, parts_frame, scaling_frame
+from analysis.frames.parts import error_frame, parts_frame
 from analysis.frames.products import products_frame
+from analysis.frames.scaling import scaling_frame
 from analysis.frames.state import state_frame
 from analysis.frames.strategies import strategies_frame
 from analysis.frames.trust import arrivals_frame, contention_frame, ranks_frame, traffic_frame

@@ -8,7 +8,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from analysis.frames.parts import gather, scenario
+from analysis.frames.rows import gather
+from analysis.frames.scaling import scenario
 from analysis.report.content import Content
 from analysis.show.cells import percent, seconds, signed, times
 from analysis.show.claims import verdict_counts

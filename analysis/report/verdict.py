@@ -7,7 +7,8 @@ from typing import Any, Final, Literal
 
 import pandas as pd
 
-from analysis.frames.parts import gather, rows_of, scenario
+from analysis.frames.rows import gather, rows_of
+from analysis.frames.scaling import scenario
 from analysis.frames.strategies import contenders
 from analysis.show.cells import percent, times
 from analysis.show.words import MIN_SAMPLES, scenario_text, several_machines, strategy_text

@@ -5,7 +5,7 @@ from typing import Any
 
 import pandas as pd
 
-from analysis.frames.parts import number
+from analysis.frames.rows import number
 from analysis.show.table import NOTHING
 from tp.units import format_bytes, format_seconds, format_signed_percent, significant
 

@@ -5,7 +5,7 @@ from typing import Final
 import pandas as pd
 
 from analysis.frames.collectives import CURVE
-from analysis.frames.parts import gather, number, rows_of
+from analysis.frames.rows import gather, number, rows_of
 from analysis.show.cells import interval, percent, seconds, signed
 from analysis.show.table import NOTHING, Cell, Cells, Display, Group, cells_in_use
 from analysis.show.words import curve_text

@@ -5,7 +5,7 @@ from typing import Final
 
 import pandas as pd
 
-from analysis.frames.parts import gather, rows_of
+from analysis.frames.rows import gather, rows_of
 from analysis.frames.strategies import side_by_side
 from analysis.show.cells import size
 from analysis.show.table import NOTHING, Cell, Cells, Display, Group, cells_in_use

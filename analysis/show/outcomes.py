@@ -2,7 +2,7 @@
 
 import pandas as pd
 
-from analysis.frames.parts import rows_of
+from analysis.frames.rows import rows_of
 from analysis.show.cells import percent, scientific, signed
 from analysis.show.table import NOTHING, Display, Group, figure_columns, text_column
 

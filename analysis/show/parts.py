@@ -5,7 +5,7 @@ from typing import Final
 
 import pandas as pd
 
-from analysis.frames.parts import gather, rows_of
+from analysis.frames.rows import gather, rows_of
 from analysis.show.cells import interval, seconds, signed
 from analysis.show.table import NOTHING, Cells, Display, Group, figure_columns, text_column
 from analysis.show.words import (

@@ -5,7 +5,7 @@ from typing import Any, Final
 
 import pandas as pd
 
-from analysis.frames.parts import number, rows_of
+from analysis.frames.rows import number, rows_of
 from analysis.show.cells import percent, seconds
 from analysis.show.table import NOTHING, Cell, Cells, Display, Group, cells_in_use
 from tp.units import format_flops_rate, significant

@@ -2,7 +2,8 @@
 
 import pandas as pd
 
-from analysis.frames.parts import gather, rows_of, scenario
+from analysis.frames.rows import gather, rows_of
+from analysis.frames.scaling import scenario
 from analysis.show.cells import interval, percent, seconds, times
 from analysis.show.table import Cells, Display, Group, figure_columns, text_column
 from analysis.show.words import EMULATED_NOTE, scenario_text, several_machines, strategy_text

@@ -7,7 +7,7 @@ from typing import Any, Final
 
 import pandas as pd
 
-from analysis.frames.parts import number, rows_of
+from analysis.frames.rows import number, rows_of
 from analysis.frames.state import COUNTERS
 from analysis.show.cells import interval, percent, seconds, signed, size
 from analysis.show.table import NOTHING, Cell, Cells, Display, Group, cells_in_use

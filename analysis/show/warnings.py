@@ -5,7 +5,7 @@ from typing import Any, Final
 
 import pandas as pd
 
-from analysis.frames.parts import number, rows_of
+from analysis.frames.rows import number, rows_of
 from analysis.show.cells import percent, seconds
 
 # Of a pass: less than this of skew, or between ranks, is what hosts do anyway.

@@ -7,7 +7,8 @@ import pandas as pd
 import pytest
 
 from analysis.frames.holdings import MEMORY_COLUMNS, memory_frame
-from analysis.frames.parts import parts_frame, scaling_frame
+from analysis.frames.parts import parts_frame
+from analysis.frames.scaling import scaling_frame
 from analysis.frames.strategies import strategies_frame
 from analysis.load import Run
 from analysis.show.memory import predicted_and_measured

@@ -17,7 +17,8 @@ from analysis.figures.errors import STRATEGY_STYLES, error_chart
 from analysis.figures.memory import MEMORY_STYLES
 from analysis.figures.scaling import MAX_SCENARIOS, scaling_chart
 from analysis.figures.strategies import MAX_TABLES, TIME_STYLES
-from analysis.frames.parts import parts_frame, scaling_frame
+from analysis.frames.parts import parts_frame
+from analysis.frames.scaling import scaling_frame
 from analysis.load import Run
 from analysis.report.content import frames_of
 from bench.harness.record.parts import WHOLES

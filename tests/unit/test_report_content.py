@@ -17,8 +17,9 @@ from analysis.figures.drawing import TOO_MANY, house_style
 from analysis.figures.errors import error_chart
 from analysis.figures.state import MAX_GROUPS, state_chart
 from analysis.frames.collectives import collectives_frame
-from analysis.frames.parts import parts_frame, scaling_frame
+from analysis.frames.parts import parts_frame
 from analysis.frames.products import products_frame
+from analysis.frames.scaling import scaling_frame
 from analysis.load import Run, State
 from analysis.report.content import Content, read_content
 from analysis.report.page import MAX_ROWS, split

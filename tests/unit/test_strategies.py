@@ -10,7 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from analysis.frames.parts import parts_frame, scaling_frame
+from analysis.frames.parts import parts_frame
+from analysis.frames.scaling import scaling_frame
 from analysis.frames.strategies import STRATEGY_COLUMNS, strategies_frame
 from analysis.load import Run
 from analysis.show.memory import show_memory

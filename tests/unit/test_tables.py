@@ -10,14 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from analysis.frames.outcomes import CHECK_COLUMNS, checks_frame, unmeasured_frame
-from analysis.frames.parts import (
-    ERROR_COLUMNS,
-    EXTRA,
-    SCALING_COLUMNS,
-    error_frame,
-    parts_frame,
-    scaling_frame,
-)
+from analysis.frames.parts import ERROR_COLUMNS, EXTRA, error_frame, parts_frame
+from analysis.frames.scaling import SCALING_COLUMNS, scaling_frame
 from analysis.load import Run
 from analysis.show.cells import interval, percent, times
 from analysis.show.parts import show_parts

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from analysis.figures.state import MAX_RUNS, state_chart
-from analysis.frames.parts import parts_frame, scaling_frame
+from analysis.frames.parts import parts_frame
+from analysis.frames.scaling import scaling_frame
 from analysis.frames.state import STATE_COLUMNS, rises, state_frame
 from analysis.frames.strategies import strategies_frame
 from analysis.frames.trust import arrivals_frame, contention_frame, ranks_frame, traffic_frame

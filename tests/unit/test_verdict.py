@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from analysis.frames.parts import parts_frame, scaling_frame
+from analysis.frames.parts import parts_frame
+from analysis.frames.scaling import scaling_frame
 from analysis.report.verdict import Verdict, judge
 from bench.harness.record.records import CaseResult, Planned
 from tests.unit.record_factory import SPREAD, FixedTheory, header, planned, result, scaling_run, write_run

@@ -1,5 +1,6 @@
 """python -m analysis VERB ...: what records and tables mean."""
 
+import os
 import sys
 from collections.abc import Sequence
 from importlib import import_module
@@ -14,6 +15,10 @@ from tp.flags import choice
 VERBS: Final = ("report", "compare", "calibrate", "predict", "score", "split", "plan", "claims", "import", "export")
 
 
+# As a shell reports a program that SIGPIPE ended.
+CLOSED_PIPE: Final = 141
+
+
 def main(args: Sequence[str]) -> int:
     """Run a verb; exit code 0, 1 for a failure, 2 for bad input, which is one line."""
     if not args or args[0] in ("-h", "--help"):
@@ -23,9 +28,14 @@ def main(args: Sequence[str]) -> int:
         verb = choice(args[0], VERBS, flag="verb")
         name = f"{verb}_" if iskeyword(verb) else verb
         getattr(import_module(f"analysis.verbs.{name}"), name)(args[1:])
+        sys.stdout.flush()
     except TpbenchError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2 if isinstance(error, ConfigError) else 1
+    except BrokenPipeError:
+        # Who read has seen enough, as `head` has. What is left in the buffer goes nowhere.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return CLOSED_PIPE
     return 0
 
 

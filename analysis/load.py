@@ -115,7 +115,8 @@ def load_run(path: Path) -> Run:
         cases=tuple(cases.values()),
         ops=tuple(line for line, why in ops if why is None),
         unfinished=unfinished,
-        failed_ops=tuple(_lines(record, FailedOp)),
+        # One that was timed in the end, when the run was resumed, did not fail.
+        failed_ops=tuple(line for line in _lines(record, FailedOp) if line.op not in {each.op for each, _ in ops}),
         states=tuple(state for state, why in states if why is None),
         drifts=tuple(line for line, why in drifts if why is None),
         ends=tuple(_lines(record, End)),

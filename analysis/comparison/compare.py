@@ -1,12 +1,12 @@
 """Two versions, each a record file or a folder of them, case by case and part by part."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 import numpy as np
 
-from analysis.comparison.judgement import Judged, critical, judge_common, judge_rows
+from analysis.comparison.judgement import DOUBTFUL, Judged, critical, judge_common, judge_rows
 from analysis.comparison.location import Array, Estimator, locate, lower, tail
 from analysis.comparison.matching import Matched, Pair, match
 from analysis.comparison.metadata import differences
@@ -66,7 +66,8 @@ def _judge(matched: Matched, runs: tuple[Sequence[Run], Sequence[Run]], margin: 
     verdicts = [judged.verdict(i, margin) for i in range(len(pairs))]
     tails = _tails(pairs, weighed.evidence, verdicts)
     changes = [_change(weighed.evidence, judged, i, tails.get(i)) for i in range(len(pairs))]
-    return common, [_row(*each) for each in zip(pairs, verdicts, changes, strict=True)]
+    rows = [_row(*each) for each in zip(pairs, verdicts, changes, strict=True)]
+    return common, [replace(row, reason=DOUBTFUL) if judged.is_doubtful(i) else row for i, row in enumerate(rows)]
 
 
 def _weigh(pairs: Sequence[Pair], estimator: Estimator) -> _Weighed:
@@ -157,8 +158,11 @@ def _case_verdict(name: str, matched: Matched, rows: Sequence[Row]) -> CaseVerdi
     if name in matched.closed:
         return matched.closed[name]
     mine = [row for row in rows if row.case == name]
+    total = next((row for row in mine if row.part == "total"), None)
     for verdict in ("slower", "faster", "same"):
         parts = [row.part for row in mine if row.verdict == verdict]
+        if verdict == "same" and total is not None and total.verdict == "not comparable":
+            return CaseVerdict(case=name, verdict="not comparable", reason=f"its total: {total.reason}")
         if parts:
             reason = f"{', '.join(parts)}" if verdict != "same" else ""
             return CaseVerdict(case=name, verdict=verdict, reason=reason)

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy.stats import t as student
 
 from analysis.comparison.follow import SPREAD
@@ -18,6 +19,10 @@ CONFIDENCE: Final = 0.99
 POWER: Final = 0.9
 # Where not even such a slow-down would be found, "the same" would say nothing.
 MOST_TO_SEE: Final = 0.25
+# Beyond so many standard errors a common change is more than the machine's state usually makes.
+USUAL: Final = 2.0
+SUSPICIOUS: Final = "more than runs of one version usually differ by, but not beyond doubt; repeat in more runs"
+DOUBTFUL: Final = "differs from the others, but not by the clock: theirs may be what changed"
 ONE_RUN: Final = "one run a side cannot tell a change from the machine's state; give folders of several runs"
 
 
@@ -29,9 +34,17 @@ class Judged:
     half_width: Array
     could_see: Array
     basis: Basis
+    doubtful: NDArray[np.bool_]
+    """[row] whether the clock contradicts it, and what all share is more than the machine's state usually makes."""
 
     def verdict(self, row: int, margin: float) -> Verdict:
-        return verdict_of(float(self.change[row]), float(self.half_width[row]), float(self.could_see[row]), margin)
+        """What to call the row; a change beside the others may be theirs."""
+        found = verdict_of(float(self.change[row]), float(self.half_width[row]), float(self.could_see[row]), margin)
+        return "not comparable" if self.doubtful[row] and found in ("slower", "faster") else found
+
+    def is_doubtful(self, row: int) -> bool:
+        """Whether a change beside the others was found and is not called one."""
+        return bool(self.doubtful[row] and abs(self.change[row]) > self.half_width[row])
 
 
 def verdict_of(change: float, half_width: float, could_see: float, margin: float) -> Verdict:
@@ -44,7 +57,11 @@ def verdict_of(change: float, half_width: float, could_see: float, margin: float
 def judge_rows(evidence: Evidence, common: Common, wander: Wander, runs: tuple[int, int], margin: float) -> Judged:
     """The rows beside what they share; as timed where that is a change itself, or is not to be told."""
     if evidence.common is not None and common.verdict not in ("slower", "faster"):
-        return _judged(evidence.beside_common, evidence.beside_error, evidence.freedom, "the others", margin)
+        doubtful = np.zeros(len(evidence.change), dtype=np.bool_)
+        if is_suspicious(evidence, wander, runs):
+            against = np.sign(evidence.beside_common) * evidence.change
+            doubtful = against < np.log1p(margin)
+        return _judged(evidence.beside_common, evidence.beside_error, evidence, "the others", margin, doubtful)
     state = state_error(wander, runs)
     if evidence.common is None and runs != (1, 1):
         # Nothing was taken out of the rows, so that several runs of one version differ by their state already.
@@ -52,13 +69,22 @@ def judge_rows(evidence: Evidence, common: Common, wander: Wander, runs: tuple[i
     elif wander.freedom == 0:
         state = np.inf
     error = np.hypot(evidence.error, (1 + SPREAD) * state)
-    return _judged(evidence.change, error, evidence.freedom, "the clock", margin)
+    return _judged(evidence.change, error, evidence, "the clock", margin, np.zeros(len(error), dtype=np.bool_))
 
 
-def _judged(change: Array, error: Array, freedom: Array, basis: Basis, margin: float) -> Judged:
-    half_width = critical(freedom, len(change) + 1) * error
-    could_see = np.maximum(half_width + student.ppf(POWER, freedom) * error, np.log1p(margin))
-    return Judged(change=change, half_width=half_width, could_see=could_see, basis=basis)
+def is_suspicious(evidence: Evidence, wander: Wander, runs: tuple[int, int]) -> bool:
+    """Whether what all share is more than the machine's state usually makes of it, though not beyond all doubt."""
+    if evidence.common is None or wander.freedom == 0:
+        return False
+    return abs(evidence.common) > USUAL * state_error(wander, runs)
+
+
+def _judged(
+    change: Array, error: Array, evidence: Evidence, basis: Basis, margin: float, doubtful: NDArray[np.bool_]
+) -> Judged:
+    half_width = critical(evidence.freedom, len(change) + 1) * error
+    could_see = np.maximum(half_width + student.ppf(POWER, evidence.freedom) * error, np.log1p(margin))
+    return Judged(change=change, half_width=half_width, could_see=could_see, basis=basis, doubtful=doubtful)
 
 
 def judge_common(evidence: Evidence, wander: Wander, runs: tuple[int, int], margin: float) -> Common:
@@ -77,6 +103,8 @@ def judge_common(evidence: Evidence, wander: Wander, runs: tuple[int, int], marg
     )
     if runs == (1, 1) and verdict in ("same", "not comparable") and half_width > np.log1p(margin):
         verdict, reason = "not comparable", ONE_RUN
+    elif verdict == "same" and is_suspicious(evidence, wander, runs) and abs(ratio - 1) > margin:
+        verdict, reason = "not comparable", SUSPICIOUS
     return Common(
         verdict=verdict,
         reason=reason,

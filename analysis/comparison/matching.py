@@ -4,10 +4,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from analysis.comparison.rows import CaseVerdict, Row
+from analysis.comparison.rows import ONLY_IN, CaseVerdict, Row
 from analysis.comparison.series import Times
 from analysis.comparison.subjects import Subject, names, subjects, too_few
 from analysis.load import Run
+from tp.errors import ConfigError
 
 SideName = Literal["OLD", "NEW"]
 
@@ -72,6 +73,19 @@ def match(old: Sequence[Run], new: Sequence[Run]) -> Matched:
     return Matched(names=found, pairs=tuple(pairs), unmatched=tuple(unmatched), closed=closed, left_out=tuple(left_out))
 
 
+def require_repeats(runs: Sequence[Run]) -> None:
+    """ConfigError where the runs of a version share no case: they repeat nothing, and tell nothing of its noise."""
+    known: set[str] = set()
+    for run in runs:
+        mine = set(subjects(run))
+        if known and mine and not mine & known:
+            raise ConfigError(
+                f"{run.path}: shares no case with {runs[0].path}; a folder holds several runs of the same cases, so "
+                f"compare such records one by one"
+            )
+        known |= mine
+
+
 def _of(name: str, runs: Sequence[Mapping[str, Subject]]) -> Usable:
     return {number: run[name] for number, run in enumerate(runs) if name in run}
 
@@ -83,7 +97,7 @@ def _closed(name: str, old: Usable, new: Usable) -> CaseVerdict | None:
         return CaseVerdict(case=name, verdict="newly failing", reason=fails)
     for side, others in (("NEW", old), ("OLD", new)):
         if not others:
-            return CaseVerdict(case=name, verdict="not comparable", reason=f"only in {side}")
+            return CaseVerdict(case=name, verdict="not comparable", reason=f"{ONLY_IN}{side}")
     if failed_before:
         where = "in both" if fails else "in OLD, not in NEW"
         return CaseVerdict(case=name, verdict="not comparable", reason=f"{where}: {failed_before}")

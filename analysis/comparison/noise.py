@@ -114,6 +114,8 @@ def weigh(old: Side, new: Side, *, waits: Mask, whole: Mask) -> Evidence:
 def _leverage(apart: Array, error: Array) -> Array:
     """[row] shares in Huber's mean of the deviations, weighed by their errors; rows that the run lacks have none."""
     known = np.isfinite(apart)
+    # No row is taken as more precise than the middle one: a single quiet row among noisy ones is not what all share.
+    error = np.maximum(error, np.median(error[known]))
     weight = np.where(known, 1 / error**2, 0.0)
     values = np.where(known, apart, 0.0)
     centre = float(np.median(apart[known]))

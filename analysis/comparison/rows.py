@@ -7,6 +7,7 @@ from analysis.comparison.metadata import Difference
 
 Verdict = Literal["newly failing", "slower", "faster", "same", "not comparable"]
 VERDICTS: Final[tuple[Verdict, ...]] = ("newly failing", "slower", "faster", "same", "not comparable")
+ONLY_IN: Final = "only in "
 Basis = Literal["the others", "the clock"]
 
 
@@ -82,6 +83,11 @@ class Comparison:
     rows: tuple[Row, ...]
     left_out: tuple[str, ...]
     """Runs of a case that others of its side stand for, and why."""
+
+    @property
+    def shares_any(self) -> bool:
+        """Whether both versions have any case or op."""
+        return any(not case.reason.startswith(ONLY_IN) for case in self.cases)
 
     @property
     def regressed(self) -> bool:

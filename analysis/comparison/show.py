@@ -36,7 +36,9 @@ def sentence(found: Comparison) -> str:
     if found.common.verdict in ("slower", "faster"):
         told.append(f"all parts alike {found.common.verdict}: {_signed(found.common.time_new_over_old)}")
     if not told:
-        told.append("nothing got slower" if count["same"] or count["faster"] else "nothing could be compared")
+        judged = count["same"] + count["faster"]
+        all_told = "nothing got slower" if judged == len(found.rows) else f"none of the {judged} rows judged got slower"
+        told.append(all_told if judged else "nothing could be compared")
     others = [f"{count[verdict]} {verdict}" for verdict in VERDICTS if count[verdict]]
     seen = [row.change.could_see_change for row in found.rows if row.verdict == "same" and row.change]
     could = sorted(each for each in seen if each is not None)

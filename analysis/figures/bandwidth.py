@@ -11,7 +11,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter
 
 from analysis.figures.drawing import BLUE, GREEN, INK, ORANGE, PAPER, PINK, RED, SKY, Chart, label
-from analysis.frames.collectives import CURVE
+from analysis.frames.collectives import CURVE, right_ones
 from analysis.show.words import curve_text
 from tp.units import format_bytes, format_rate
 
@@ -36,7 +36,6 @@ def bandwidth_chart(collectives: pd.DataFrame) -> Chart | None:
         axes.set_title(kind)
     for axes in panels[len(kinds) :]:
         axes.set_axis_off()
-    figure.supxlabel("size", fontsize=9)
     figure.supylabel("bus bandwidth", fontsize=9)
     figure.legend(handles=_keys(collectives, styles), loc="outside lower center", ncols=2)
     return Chart(
@@ -76,6 +75,7 @@ def _draw(axes: Axes, rows: pd.DataFrame, *, styles: dict[str, tuple[str, str]],
     for claimed in rows["claimed_bytes_per_s"].dropna().unique():
         axes.axhline(claimed, color=INK, linewidth=1.2, linestyle="--")
     axes.set_ylim(bottom=0)
+    axes.set_xlabel("size")
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: format_bytes(value)))
     axes.tick_params(axis="x", labelrotation=30)
     axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: format_rate(value) if value else "0"))
@@ -95,6 +95,7 @@ def _keys(frame: pd.DataFrame, styles: dict[str, tuple[str, str]]) -> list[Any]:
 def _words(frame: pd.DataFrame) -> str:
     """The best of each collective, and what share of the claim that is."""
     words = ["Bus bandwidth as nccl-tests counts it against size, a mark a measurement, a line its fit of two regimes."]
+    frame = right_ones(frame)
     best: Sequence[dict[Any, Any]] = frame.loc[frame.groupby("collective")["busbw_bytes_per_s"].idxmax()].to_dict(
         "records"
     )

@@ -28,6 +28,7 @@ PAGE_COLOURS: Final = {INK: "currentColor", PAPER: "var(--paper)"}
 
 BLUE, ORANGE, GREEN, RED, PINK, SKY = "#0072b2", "#e69f00", "#009e73", "#d55e00", "#cc79a7", "#56b4e9"
 MAX_LABEL: Final = 90
+KINDS: Final = ("svg", "png", "pdf")
 # More points than this are drawn as how many of them fall where.
 TOO_MANY: Final = 1500
 

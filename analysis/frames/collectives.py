@@ -31,6 +31,7 @@ COLLECTIVE_COLUMNS: Final = (
     "collective",
     "ranks",
     "placement",
+    "dtype",
     "size_bytes",
     "samples",
     "measured_s",
@@ -49,7 +50,7 @@ COLLECTIVE_COLUMNS: Final = (
     "wrong",
 )
 # What a curve over sizes has in common.
-CURVE: Final = ("record", "hardware", "backend", "nodes", "collective", "ranks", "placement")
+CURVE: Final = ("record", "hardware", "backend", "nodes", "collective", "ranks", "placement", "dtype")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,6 +71,11 @@ def collectives_frame(runs: Sequence[Run], tables: Sequence[LogTable] = ()) -> p
     return frame
 
 
+def right_ones(collectives: pd.DataFrame) -> pd.DataFrame:
+    """Those whose results nobody found wrong: how fast the others were says nothing."""
+    return collectives[collectives["wrong"].isin(("", "0"))]
+
+
 def _of_run(run: Run) -> Iterator[Row]:
     header = run.headers[0]
     for result in run.ops:
@@ -88,6 +94,7 @@ def _op_row(run: Run, header: Header, result: OpResult, op: Collective) -> Row:
         "collective": op.kind,
         "ranks": op.num_ranks,
         "placement": "",
+        "dtype": op.dtype,
         "samples": times.num_samples,
         "low_s": times.low_s,
         "high_s": times.high_s,
@@ -111,7 +118,7 @@ def _of_table(table: LogTable) -> Iterator[Row]:
         node = load_node(name) if name in known else None
         yield {
             "record": str(table.path),
-            "backend": "rccl" if str(row.get("library", "")).startswith("rccl") else "nccl",
+            "backend": "rccl" if str(row.get("library", "")).lower().startswith("rccl") else "nccl",
             "nodes": nodes,
             "collective": kind,
             "ranks": ranks,
@@ -119,15 +126,22 @@ def _of_table(table: LogTable) -> Iterator[Row]:
             "samples": 0,
             "theory": "",
             "comparable": True,
-            "wrong": _word(row.get("wrong")),
+            "wrong": _wrong(row.get("wrong")),
+            "dtype": _word(row.get("type")),
             **_rates(kind, ranks, size, seconds),
-            **(_claim(node, seconds, kind, ranks, size, nodes=nodes) | {"hardware": name}),
+            **(_claim(node, seconds, kind, ranks, size, nodes=nodes, name=_word(row.get("link"))) | {"hardware": name}),
         }
 
 
 def _word(value: object) -> str:
     """A field of a table, nothing where it is empty."""
     return "" if value is None or value != value else str(value)
+
+
+def _wrong(value: object) -> str:
+    """How many results were wrong; below one it is the largest error of a sum, as tests of before 2022 print it."""
+    word = _word(value)
+    return "" if not word else f"{int(float(word))}"
 
 
 def _rates(kind: str, ranks: int, size_bytes: int, seconds: float) -> Row:
@@ -139,11 +153,16 @@ def _rates(kind: str, ranks: int, size_bytes: int, seconds: float) -> Row:
     }
 
 
-def _claim(node: Node | None, seconds: float, kind: str, ranks: int, size_bytes: int, *, nodes: int) -> Row:
+def _claim(
+    node: Node | None, seconds: float, kind: str, ranks: int, size_bytes: int, *, nodes: int, name: str = ""
+) -> Row:
     """What the link of a node is said to carry one way; between nodes nothing here states it."""
     if node is None:
         return {"hardware": "", "link": "", "claimed_bytes_per_s": None, "reduces_in_switch": False}
-    link = node.link()
+    named = next((each for each in node.links if each.name == name), None)
+    link = node.link() if not name else named
+    if link is None:
+        return {"hardware": node.name, "link": name, "claimed_bytes_per_s": None, "reduces_in_switch": False}
     claimed = link.one_way_bytes_per_s if nodes == 1 else None
     busbw = _rates(kind, ranks, size_bytes, seconds)["busbw_bytes_per_s"]
     return {

@@ -40,9 +40,9 @@ GEMM_PARTS: Final = ("qkv", "out", "up", "down")
 def products_frame(runs: Sequence[Run], parts: pd.DataFrame) -> pd.DataFrame:
     """One row a product timed alone, and one a part of a measured case that is nothing but products."""
     rows = [row for run in runs for row in _alone(run)]
-    nodes = {run.headers[0].hardware.name: run for run in runs}
+    by_record = {str(run.path): run for run in runs}
     timed = parts[parts["part"].isin(GEMM_PARTS) & parts["measured_s"].gt(0) & parts["comparable"].astype(bool)]
-    rows += [_in_layer(row, nodes[row["hardware"]]) for row in rows_of(timed) if row["bytes"]]
+    rows += [_in_layer(row, by_record[row["record"]]) for row in rows_of(timed) if row["bytes"]]
     return frame_of(rows, PRODUCT_COLUMNS)
 
 

@@ -99,7 +99,7 @@ def _exposed_and_hidden(row: Row, kind: str) -> Row:
     Both are derived, from times that were taken alone.
     """
     total, compute, sending = (row[f"{kind}_{name}_s"] for name in ("total", "compute", "communication"))
-    if total is None or compute is None:
+    if total is None or compute is None or (row["tp"] == 1 and not sending):
         return {f"{kind}_exposed_s": None, f"{kind}_hidden_s": None}
     exposed = max(total - compute, 0.0)
     hidden = None if sending is None else max(sending - exposed, 0.0)
@@ -121,6 +121,8 @@ def _name_series(rows: Sequence[Row]) -> None:
 
 
 def _compare_with_tp1(row: Row, bases: Sequence[Row]) -> None:
+    # A time that is not comparable makes no ratio comparable.
+    bases = [base for base in bases if base["comparable"] or not row["comparable"]]
     own = [base for base in bases if base["strategy"] == row["strategy"]]
     for kind in ("measured", "estimate"):
         totals = [base[f"{kind}_total_s"] for base in own or bases if base[f"{kind}_total_s"]]

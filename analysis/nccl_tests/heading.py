@@ -10,7 +10,7 @@ from analysis.nccl_tests.spelling import COLLECTIVES, collectives_in
 START: Final = re.compile(r"#?\s*(?:Collective test starting|nThread \d|(?:nccl|rccl)-tests version|Using devices)")
 END: Final = re.compile(r"#?\s*(?:Errors with asterisks|Out of bounds|Avg bus bandwidth|Collective test concluded)")
 _RANK: Final = re.compile(
-    r"#?\s*Rank\s+(\d+)\s+(?:Group\s+(\d+)\s+)?Pid\s+(\d+) on\s+(\S+) device\s+(\d+)\s+\[([0-9a-fx:.]+)\](.*)"
+    r"#?\s*Rank\s+(\d+)\s+(?:Group\s+(\d+)\s+)?Pid\s+(\d+) on\s+(\S+) device\s+(\d+)\s+\[([0-9a-fA-FxX:.]+)\](.*)"
 )
 _RANK_BEGUN: Final = re.compile(r"#\s*(?:R|Ra|Ran|Rank.*|\.\.\.)$|Rank\s+\d+\s+(?:Group|Pid)\s.*")
 _NAMED: Final = re.compile(r"#?\s*Collective test (?:starting|concluded)\s*:\s*(.*)")

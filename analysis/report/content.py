@@ -17,7 +17,7 @@ from analysis.frames.strategies import strategies_frame
 from analysis.frames.trust import arrivals_frame, contention_frame, ranks_frame, traffic_frame
 from analysis.load import Run, load_runs
 from analysis.measured.tables import COLLECTIVE_COLUMNS, read_table
-from analysis.report.provenance import caveats, too_good
+from analysis.report.provenance import caveats, too_good, wrong_results
 from analysis.report.verdict import Verdict, judge
 from analysis.trial.rulings import rulings_of
 from analysis.trial.verdicts import Ruling
@@ -62,7 +62,7 @@ def read_content(paths: Sequence[Path], *, mixed: bool, tell: Tell) -> Content:
         mixed=mixed,
         subject=_subject(runs, tables, num_cases=num_cases, num_ops=num_ops),
         verdict=judge(frames["scaling"], num_cases=num_cases, num_ops=num_ops),
-        caveats=(*caveats(runs, mixed=mixed), *too_good(frames["scaling"])),
+        caveats=(*caveats(runs, mixed=mixed), *too_good(frames["scaling"]), *wrong_results(frames["collectives"])),
         frames=frames,
         rulings=tuple(ruling for ruling in rulings_of(runs) if ruling.is_measured) if runs else (),
     )

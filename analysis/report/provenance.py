@@ -9,6 +9,7 @@ from typing import Any, Final
 
 import pandas as pd
 
+from analysis.frames.collectives import right_ones
 from analysis.load import Run
 from analysis.report.method import UNKNOWN, alignment_text, method_text
 from bench.harness.record.interference import drift_change, drift_sentence
@@ -203,6 +204,14 @@ def too_good(scaling: pd.DataFrame) -> tuple[str, ...]:
         f"{f', and {len(beyond) - 1} more beyond 100 %' if len(beyond) > 1 else ''}: either a cache holds the shards, "
         f"or the machine was slower while TP 1 was timed (see drift and marks); time them again before you quote it.",
     )
+
+
+def wrong_results(collectives: pd.DataFrame) -> tuple[str, ...]:
+    """What a log's own check found."""
+    wrong = len(collectives) - len(right_ones(collectives))
+    if not wrong:
+        return ()
+    return (f"Of {len(collectives)} collectives {wrong} gave wrong results; such a run's times are worth nothing.",)
 
 
 def _fate(end: End) -> str:

@@ -8,6 +8,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from analysis.frames.collectives import right_ones
 from analysis.frames.rows import gather
 from analysis.frames.scaling import scenario
 from analysis.report.content import Content
@@ -105,7 +106,7 @@ def _besides(content: Content) -> Iterator[str]:
     if len(unmeasured):
         counts = unmeasured["status"].value_counts()
         yield f"without a speed: {', '.join(f'{count} {status}' for status, count in counts.items())}"
-    collectives = content.frames["collectives"]
+    collectives = right_ones(content.frames["collectives"])
     if len(collectives):
         best = collectives.iloc[int(collectives["busbw_bytes_per_s"].to_numpy().argmax())]
         yield (

@@ -116,7 +116,8 @@ def _find(rows: Sequence[Cells], *, hardware: bool) -> _Finding | None:
         if row["measured_total_high_s"] < paying["measured_total_low_s"]:
             paying = row
     best = paying if paying["tp"] > 1 else larger[-1]
-    base = _fastest([row for row in at_one if row["strategy"] == best["strategy"]] or at_one)
+    # At TP 1 all strategies compute the same; the fastest is what splitting has to beat.
+    base = _fastest(at_one)
     return _Finding(what=scenario_text(best, hardware=hardware), rows=rows, best=best, base=base)
 
 
@@ -147,7 +148,8 @@ def _sentence(found: _Finding) -> str:
     return (
         f"{_answer_words(found)} for {found.what}: {who} takes "
         f"{format_seconds(best['measured_total_s'])} a pass against {format_seconds(base['measured_total_s'])} at TP 1 "
-        f"({times(found.speedup)} the speed{efficiency}){_limit_clause(found)}{_larger_clause(found)}"
+        f"({times(found.speedup)} the speed{efficiency}){_limit_clause(found)}"
+        f"{_between_clause(found)}{_larger_clause(found)}"
         f"{_samples_clause(_compared(found))}."
     )
 
@@ -182,6 +184,17 @@ def _answer_words(found: _Finding) -> str:
         return f"TP {found.tp} {found.answer}"
     largest = ", the largest degree measured," if found.tp == degrees[-1] else ""
     return f"TP pays up to {found.tp} ranks{largest}"
+
+
+def _between_clause(found: _Finding) -> str:
+    """Smaller degrees that are slower than none, where a larger one pays."""
+    if found.answer != "pays":
+        return ""
+    between = sorted({row["tp"] for row in found.rows if 1 < row["tp"] < found.tp})
+    fastest = [_fastest([row for row in found.rows if row["tp"] == tp]) for tp in between]
+    slower = [row for row in fastest if row["measured_total_low_s"] > found.base["measured_total_high_s"]]
+    told = ", ".join(f"TP {row['tp']} takes {format_seconds(row['measured_total_s'])}" for row in slower)
+    return f"; in between it does not, {told}" if told else ""
 
 
 def _larger_clause(found: _Finding) -> str:

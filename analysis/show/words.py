@@ -59,4 +59,5 @@ def curve_text(row: Cells, *, several: bool) -> str:
     nodes = f" on {row['nodes']} nodes" if row["nodes"] > 1 else ""
     placement = f", {row['placement']}" if row["placement"] else ""
     where = f", {Path(row['record']).name}" if several else ""
-    return f"{row['ranks']} ranks{nodes} over {row['backend']}{placement}{where}"
+    dtype = f", {row['dtype']}" if row["dtype"] else ""
+    return f"{row['ranks']} ranks{nodes} over {row['backend']}{dtype}{placement}{where}"

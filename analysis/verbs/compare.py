@@ -11,7 +11,9 @@ import tyro
 
 from analysis.comparison.compare import compare as compare_runs
 from analysis.comparison.fields import ROW_COLUMNS, comparison_fields, row_fields
+from analysis.comparison.matching import require_repeats
 from analysis.comparison.metadata import require_comparable
+from analysis.comparison.rows import Comparison
 from analysis.comparison.show import print_comparison, sentence
 from analysis.load import Run, load_run
 from analysis.verbs.output import Inputs, make_console, note, write_csv
@@ -47,13 +49,7 @@ def compare(args: Sequence[str]) -> None:
     if len(flags.versions) != 2:
         raise ConfigError(f"analysis compare: {len(flags.versions)} versions given; give two, OLD and NEW")
     margin = positive_float(flags.margin, flag="--margin") / 100
-    old, new = (_load(Path(name)) for name in flags.versions)
-    require_comparable(old, new, mixed=flags.mixed)
-    found = compare_runs(old, new, margin=margin)
-    if not found.cases:
-        raise ConfigError(
-            f"{flags.versions[0]}: neither it nor {flags.versions[1]} holds a case or an op; measure some"
-        )
+    found = _compared(flags, margin)
     for left_out in found.left_out:
         note(left_out)
     if flags.csv:
@@ -68,6 +64,24 @@ def compare(args: Sequence[str]) -> None:
         raise MeasurementError(sentence(found))
     if flags.strict and unsure:
         raise MeasurementError(f"--strict: {unsure[0].case} could not be compared, {unsure[0].reason}")
+
+
+def _compared(flags: CompareFlags, margin: float) -> Comparison:
+    """The comparison; ConfigError where there is nothing to compare."""
+    old, new = (_load(Path(name)) for name in flags.versions)
+    require_comparable(old, new, mixed=flags.mixed)
+    for runs in (old, new):
+        require_repeats(runs)
+    if {run.path.resolve() for run in old} & {run.path.resolve() for run in new}:
+        note("OLD and NEW have a file in common, which is compared with itself")
+    found = compare_runs(old, new, margin=margin)
+    if not found.cases:
+        raise ConfigError(
+            f"{flags.versions[0]}: neither it nor {flags.versions[1]} holds a case or an op; measure some"
+        )
+    if not found.shares_any:
+        raise ConfigError(f"{flags.versions[0]}: has no case or op of {flags.versions[1]}; measure the same in both")
+    return found
 
 
 def _load(path: Path) -> list[Run]:

@@ -24,10 +24,17 @@ def make_console(*, plain_width: int = PLAIN_WIDTH, least_width: int = 0) -> Con
 
     Under `least_width` columns tables would lose some of theirs: there the terminal wraps the lines instead.
     """
-    console = Console(highlight=False)
+    console = _Console(highlight=False)
     if not console.is_terminal:
-        return Console(highlight=False, width=plain_width)
-    return console if console.width >= least_width else Console(highlight=False, width=least_width)
+        return _Console(highlight=False, width=plain_width)
+    return console if console.width >= least_width else _Console(highlight=False, width=least_width)
+
+
+class _Console(Console):
+    """A console that leaves it to the program what a closed pipe means; to rich it is a failure."""
+
+    def on_broken_pipe(self) -> None:
+        raise BrokenPipeError
 
 
 def note(problem: str) -> None:

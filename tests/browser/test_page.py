@@ -194,6 +194,29 @@ def test_sizes_and_rates_are_sorted_by_their_units(small: tuple[Any, Seen]) -> N
     assert sizes[0] == "8.39 MB" and sizes[-1] == "1.02 kB"
 
 
+def test_ranges_dashes_and_thousands_are_sorted_as_what_they_say(small: tuple[Any, Seen]) -> None:
+    """The first number with its own unit counts; what has none is last, whichever way."""
+    page, _ = small
+    shown = ["900 us – 1.2 ms", "-", "1.1 – 1.3 ms", "4,400 FLOP/B", "2 of 8", "-5.0 %", "1.00 GB"]
+    page.evaluate(
+        """(cells) => {
+          const box = document.createElement("div");
+          const rows = cells.map((cell, at) => `<tr><th scope="row">${at}</th><td class="figures">${cell}</td></tr>`);
+          box.innerHTML = '<div class="scroll" aria-label="made up"><table><thead><tr><th>a</th>' +
+            `<th class="figures">b</th></tr></thead><tbody>${rows.join("")}</tbody></table></div>`;
+          box.className = "data"; box.dataset.rows = cells.length;
+          document.querySelector("main").append(box); window.sortable(box);
+        }""",
+        shown,
+    )
+    button = table(page, "made up").locator("thead th").nth(1).get_by_role("button")
+    button.click()
+    assert column(page, "made up", 0) == ["5", "0", "2", "4", "3", "6", "1"]
+    button.click()
+    assert column(page, "made up", 0) == ["6", "3", "4", "2", "0", "5", "1"]
+    page.reload()
+
+
 def test_typing_filters(small: tuple[Any, Seen]) -> None:
     page, _ = small
     box = table(page, "Part by part")

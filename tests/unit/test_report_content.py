@@ -2,6 +2,8 @@
 
 import json
 import math
+import subprocess
+import sys
 from dataclasses import replace
 from io import StringIO
 from pathlib import Path
@@ -24,6 +26,7 @@ from analysis.load import Run, State
 from analysis.report.content import Content, read_content
 from analysis.report.page import MAX_ROWS, split
 from analysis.report.terminal import print_report
+from analysis.report.write import write_report
 from analysis.show.collectives import show_collectives
 from analysis.show.table import Column, Display, Group
 from bench.harness.machine.reading import Reading
@@ -98,7 +101,7 @@ def test_logs_stand_in_a_report_of_their_own(tmp_path: Path, capsys: pytest.Capt
     told = capsys.readouterr().out
     assert "no case of a block, but 20 ops timed alone" in told
     text = (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
-    assert "all_reduce, 8 ranks over nccl, in place" in text and "h100-sxm (logs)" in text
+    assert "all_reduce, 8 ranks over nccl, float, in place" in text and "h100-sxm (logs)" in text
     # 537 MB in 2167 us; times 2 x 7/8; of NVLink 4's 450 GB/s one way.
     assert "433 GB/s" in text and "96.3 %" in text and "the link&#39;s claim" in text
     assert "may pass the claim" in text  # a switch that adds up
@@ -115,6 +118,72 @@ def test_logs_stand_beside_records(tmp_path: Path) -> None:
     assert (
         chart is not None and "over 8 ranks" in chart.alternative and "% of the 450 GB/s claimed" in chart.alternative
     )
+
+
+def test_what_tests_before_2022_print_as_error_is_no_wrong_result(tmp_path: Path) -> None:
+    """Nor does an empty field make a count of zero a fraction; RCCL keeps its name."""
+    rows = LOG.replace("nccl-2.19", "RCCL 2.21").splitlines()
+    for place, error in ((1, "4e-07"), (2, "0e+00"), (3, ""), (4, "3")):
+        rows[place] = rows[place].rpartition(",")[0] + f",{error}"
+    (tmp_path / "log.csv").write_text("\n".join(rows) + "\n")
+    content = content_of(tmp_path, header(), tables=(tmp_path / "log.csv",))
+    frame = content.frames["collectives"]
+    assert sorted(frame["wrong"]) == sorted(["", "3", *["0"] * 18]) and set(frame["backend"]) == {"rccl"}
+    assert "Of 20 collectives 1 gave wrong results; such a run's times are worth nothing." in content.caveats
+
+
+def test_the_best_of_a_log_is_one_whose_result_was_right(tmp_path: Path) -> None:
+    rows = LOG.splitlines()
+    (tmp_path / "log.csv").write_text("\n".join([*rows[:-1], rows[-1].rpartition(",")[0] + ",9"]) + "\n")
+    content = content_of(tmp_path, header(), tables=(tmp_path / "log.csv",))
+    sound = content.frames["collectives"].query("wrong == '0'")["busbw_bytes_per_s"].max()
+    assert f"{sound / 1e9:.0f} GB/s" in terminal(content, width=140, tty=False)
+
+
+def test_between_nodes_no_link_within_one_is_claimed(tmp_path: Path) -> None:
+    (tmp_path / "log.csv").write_text(LOG.replace(",1,8,", ",2,16,"))
+    frame = content_of(tmp_path, header(), tables=(tmp_path / "log.csv",)).frames["collectives"]
+    assert frame["claimed_bytes_per_s"].isna().all() and set(frame["nodes"]) == {2}
+
+
+def test_element_types_have_curves_of_their_own(tmp_path: Path) -> None:
+    (tmp_path / "log.csv").write_text(LOG + LOG.partition("\n")[2].replace(",float,", ",half,"))
+    shown = show_collectives(content_of(tmp_path, header(), tables=(tmp_path / "log.csv",)).frames["collectives"])
+    assert len(shown.groups) == 4 and {len(group.rows) for group in shown.groups} == {10}
+
+
+def test_a_time_that_is_not_comparable_is_no_base(tmp_path: Path) -> None:
+    slow, fast = planned(tp=1), planned(tp=2)
+    runs = [
+        write_run(tmp_path / "a.jsonl", header(oversubscribed="x"), slow, result(slow, total_s=30e-3)),
+        write_run(tmp_path / "b.jsonl", header(), fast, result(fast, total_s=10e-3)),
+    ]
+    rows = scaling_frame(parts_frame(runs)).to_dict("records")
+    assert {row["tp"]: math.isnan(row["measured_speedup_over_tp1"]) for row in rows} == {1: False, 2: True}
+
+
+def test_more_exposed_than_sent_hides_nothing(tmp_path: Path) -> None:
+    plan = planned(tp=2)
+    end = sending(result(plan, total_s=9e-3, compute_s=3e-3), 2e-3)
+    (row,) = scaling_frame(parts_frame([write_run(tmp_path / "r.jsonl", header(), plan, end)])).to_dict("records")
+    assert row["measured_exposed_s"] == pytest.approx(6e-3, rel=0.01) and row["measured_hidden_s"] == 0
+
+
+def test_figures_of_an_earlier_report_do_not_stay(tmp_path: Path) -> None:
+    scaling_run(tmp_path / "r.jsonl", {1: 8e-3, 2: 5e-3})
+    write_run(tmp_path / "c.jsonl", header(), op_result(1024, 1e-3))
+    for name in ("r", "c"):
+        write_report([tmp_path / f"{name}.jsonl"], tmp_path / "out", mixed=False)
+    assert {path.stem for path in (tmp_path / "out" / "figures").iterdir()} == {"busbw-against-size"}
+
+
+def test_a_reader_who_has_seen_enough_is_no_failure(tmp_path: Path) -> None:
+    scaling_run(tmp_path / "r.jsonl", {1: 8e-3, 2: 5e-3})
+    command = f"{sys.executable} -m analysis report {tmp_path}/r.jsonl --json --out {tmp_path}/out; echo $? >&2"
+    done = subprocess.run(
+        ["bash", "-c", f"({command}) | true"], capture_output=True, text=True, cwd=RECORDS.parents[1], check=False
+    )
+    assert done.stderr.split() == ["141"]
 
 
 def test_wrong_results_of_a_log_are_marked(tmp_path: Path) -> None:

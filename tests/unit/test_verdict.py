@@ -87,6 +87,32 @@ def test_several_workloads_are_summed_up_in_one_sentence(tmp_path: Path) -> None
     assert len(verdict.details) == 2
 
 
+def headline_of(path: Path, totals: dict[tuple[Strategy, int], float]) -> str:
+    plans = {key: planned(strategy=key[0], tp=key[1]) for key in totals}
+    results = [result(plans[key], total_s=total_s) for key, total_s in totals.items()]
+    frame = scaling_frame(parts_frame([write_run(path, header(), *plans.values(), *results)]))
+    return judge(frame, num_cases=len(totals), num_ops=0).headline
+
+
+def test_what_splitting_must_beat_is_the_fastest_without(tmp_path: Path) -> None:
+    """At TP 1 all strategies compute the same, so that the slower of two is no base of a gain."""
+    slower = headline_of(tmp_path / "s.jsonl", {("allreduce", 1): 10e-3, ("sequence", 1): 8e-3, ("allreduce", 2): 9e-3})
+    assert slower.startswith("TP 2 is slower") and "against 8.00 ms at TP 1" in slower
+    faster = headline_of(tmp_path / "f.jsonl", {("allreduce", 1): 10e-3, ("sequence", 1): 14e-3, ("sequence", 2): 8e-3})
+    assert "8.00 ms a pass against 10.00 ms at TP 1 (1.25 x the speed" in faster
+
+
+def test_a_degree_in_between_that_does_not_pay_is_told(tmp_path: Path) -> None:
+    headline = verdict_of(tmp_path / "v.jsonl", {1: 10e-3, 2: 14e-3, 4: 5e-3}).headline
+    assert headline.startswith("TP pays up to 4 ranks") and "in between it does not, TP 2 takes 14.0 ms" in headline
+
+
+def test_medians_alone_make_no_larger_degree_pay(tmp_path: Path) -> None:
+    """Half a percent faster lies within the intervals."""
+    headline = verdict_of(tmp_path / "v.jsonl", {1: 10e-3, 2: 6e-3, 4: 5.97e-3}).headline
+    assert headline.startswith("TP pays up to 2 ranks") and "TP 4 is not measurably faster, 5.97 ms" in headline
+
+
 SECONDS = st.floats(min_value=1e-5, max_value=1.0)
 
 

@@ -8,11 +8,11 @@
   // The first number of a cell in its base unit: 1.2 ms and 900 us compare as durations. The unit may stand at the end
   // of a range. Cells without a number are last whichever way.
   function amount(text) {
-    const found = /[-+]?\d[\d.]*(?:e[-+]?\d+)?/.exec(text);
+    const found = /[-+]?\d[\d.,]*(?:e[-+]?\d+)?/.exec(text);
     if (!found) return NaN;
     const units = [...text.slice(found.index).matchAll(UNIT)];
     const unit = units.length ? units[0] : null;
-    return Number(found[0]) * (unit ? SCALE[unit[1] || unit[2]] ?? 1 : 1);
+    return Number(found[0].replaceAll(",", "")) * (unit ? SCALE[unit[1] || unit[2]] ?? 1 : 1);
   }
 
   function element(name, attributes = {}, ...children) {
@@ -184,5 +184,6 @@
   }
 
   addScheme();
-  for (const box of document.querySelectorAll(".data")) new Table(box);
+  window.sortable = (box) => new Table(box);
+  document.querySelectorAll(".data").forEach(window.sortable);
 })();

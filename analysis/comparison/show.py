@@ -22,7 +22,7 @@ MOST_NAMED: Final = 3
 LEGEND: Final = (
     "new/old: of the means of the shorter half of each run's times, which are steadier than medians; beside others: "
     "with what all parts share taken out; all 99 % intervals hold together; could see: a slow-down that nine of ten "
-    "such comparisons would find"
+    "such comparisons would find; a row that could not see 25 % is not comparable, never the same"
 )
 
 

@@ -23,6 +23,7 @@ from tp.units import (
     significant,
 )
 
+NO_CHECKOUT: Final = "not a checkout"
 # An efficiency beyond 100 % by more than this, its interval too, wants a reason.
 MOST_GAIN: Final = 0.03
 
@@ -131,7 +132,7 @@ def _pairs(value: Any, between: str) -> str:
 def _git(git: Any) -> str:
     found = _mapping(git)
     if not found.get("commit"):
-        return "not a checkout"
+        return NO_CHECKOUT
     return f"{found['commit']}{', with uncommitted changes' if found.get('dirty') else ''}"
 
 
@@ -224,13 +225,23 @@ def _drift(drift: Drift) -> tuple[str, bool]:
 
 
 def _marked(result: CaseResult) -> str:
-    kinds = ", ".join(f"{len(rounds)} by {kind}" for kind, rounds in marked_rounds(result).items())
-    return f"{result.key}: of {num_rounds(result)} rounds were disturbed {kinds}."
+    (first, rounds), *others = marked_rounds(result).items()
+    more = "".join(f", {len(rounds)} by {kind}" for kind, rounds in others)
+    return f"{result.key}: of {num_rounds(result)} rounds {len(rounds)} are marked by {first}{more}."
 
 
 def commands(runs: Sequence[Run], paths: Sequence[Path], out: Path, *, mixed: bool) -> tuple[str, ...]:
-    """What to type to measure and to report again, from the same files."""
-    measured = dict.fromkeys(_command(header) for run in runs for header in run.headers)
+    """What to type to measure and to report again, from the same files; comments say what else it takes."""
+    headers = [header for run in runs for header in run.headers]
+    commits = dict.fromkeys(_git(rank.get("git")) for header in headers for rank in _ranks(header)[:1])
+    measured = dict.fromkeys(f"# measured with commit {commit}" for commit in commits if commit != NO_CHECKOUT)
+    measured |= dict.fromkeys(
+        f"# {header.calibration} was made by python -m analysis calibrate, from records of bench/gemm.py and "
+        f"bench/collectives.py on this machine"
+        for header in headers
+        if header.calibration and header.calibration.endswith(".json")
+    )
+    measured |= dict.fromkeys(map(_command, headers))
     words = ["python", "-m", "analysis", "report", *map(str, paths), "--out", str(out)]
     return (*measured, shlex.join([*words, *(["--mixed"] if mixed else [])]))
 

@@ -96,6 +96,8 @@ def _marks(row: Cells) -> Iterator[str]:
         yield "emulated"
     elif not row["comparable"]:
         yield "not comparable"
+    if row["theory"] not in ("", "calibrated"):
+        yield f"predicted by {row['theory']}"
     if row["unpriced"]:
         yield f"predicted without {row['unpriced']}"
 
@@ -113,8 +115,9 @@ def _besides(content: Content) -> Iterator[str]:
             f"{len(collectives)} collectives alone; the best bus bandwidth is "
             f"{format_rate(best['busbw_bytes_per_s'])}, {best['collective']} over {best['ranks']} ranks"
         )
-    if content.rulings:
-        yield f"of what is claimed, by measurement: {verdict_counts(content.rulings)}"
+    claimed = [ruling for ruling in content.rulings if ruling.origin != "planted"]
+    if claimed:
+        yield f"of what is claimed, by measurement: {verdict_counts(claimed)}"
 
 
 def as_json(content: Content, *, page: str) -> dict[str, Any]:

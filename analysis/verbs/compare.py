@@ -47,7 +47,7 @@ def compare(args: Sequence[str]) -> None:
     """Compare two versions and show it; MeasurementError when anything got slower or newly fails."""
     flags = parse_flags(CompareFlags, args, prog="analysis compare", description=CompareFlags.__doc__ or "")
     if len(flags.versions) != 2:
-        raise ConfigError(f"analysis compare: {len(flags.versions)} versions given; give two, OLD and NEW")
+        raise ConfigError(f"analysis compare: {len(flags.versions)} given; give two, OLD and NEW")
     margin = positive_float(flags.margin, flag="--margin") / 100
     found = _compared(flags, margin)
     for left_out in found.left_out:

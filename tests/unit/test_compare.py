@@ -394,8 +394,8 @@ def test_unlike_runs_are_refused_in_one_line(
 @pytest.mark.parametrize(
     ("words", "told"),
     [
-        (["{old}"], "1 versions given; give two"),
-        (["{old}", "{old}", "{old}"], "3 versions given"),
+        (["{old}"], "1 given; give two"),
+        (["{old}", "{old}", "{old}"], "3 given; give two"),
         (["{old}", "{empty}"], "a folder without record files"),
         (["{old}", "{empty}/no.jsonl"], "no.jsonl"),
         (["{old}", "{old}", "--margin", "-1"], "not a positive number"),

@@ -74,6 +74,11 @@ def offences(found: dict[str, Path], layer: str, *forbidden: str, allowed: froze
         ("tp.layers", ("tp.cost", "tp.model", "tp.hardware", "tp.suite", "tp.catalogue", "tp.probe")),
         ("tp.plan", ("tp.cost", "tp.layers", "tp.hardware")),
         ("tp.cost", ("tp.layers", "tp.suite", "tp.probe")),
+        # What is so, then words and figures of it, then the page; a verb is nobody's ground.
+        ("analysis.frames", ("analysis.show", "analysis.figures", "analysis.report", "analysis.verbs")),
+        ("analysis.show", ("analysis.figures", "analysis.report", "analysis.verbs")),
+        ("analysis.figures", ("analysis.report", "analysis.verbs")),
+        ("analysis.report", ("analysis.verbs",)),
         ("tp.units", ("tp.hardware", "tp.model", "tp.plan", "tp.cost")),
         ("tp.schema", ("tp.hardware", "tp.model", "tp.plan", "tp.cost")),
     ],

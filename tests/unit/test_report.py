@@ -321,7 +321,7 @@ def test_what_was_lost_or_disturbed_is_a_caveat(tmp_path: Path) -> None:
     for words in (
         f"case {lost.key} has lost the estimate written before it; left out",
         "the governor is powersave",
-        f"{plan.key}: of 8 rounds were disturbed 3 by steal.",
+        f"{plan.key}: of 8 rounds 3 are marked by steal.",
         f"drift: {plan.key} took 10.00 ms at the start and 12.0 ms at the end (+20.0 %, beyond the intervals",
         "at the end (+0.0 %, within the intervals of 8 and 8 samples)",
         "The run that ended 2026-11-22T17:00:00.000+00:00 was interrupted: SIGINT.",

@@ -18,7 +18,7 @@ from analysis.show.words import scenario_text, several_machines
 from tp.units import format_seconds
 
 # Rows of the scaling figure; its table has the rest.
-MAX_SCENARIOS: Final = 10
+MAX_SCENARIOS: Final = 6
 _HIDDEN: Final[dict[str, Any]] = {
     "facecolor": "none",
     "edgecolor": SKY,

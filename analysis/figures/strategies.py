@@ -31,7 +31,7 @@ TIME_STYLES: Final[dict[str, tuple[str, str, tuple[str, ...]]]] = {
 # An emulated pass: what the estimate adds to compute.
 _ESTIMATED: Final[dict[str, Any]] = {"facecolor": "none", "edgecolor": ORANGE, "hatch": "....", "linestyle": "--"}
 # Tables that are drawn; the table of the page has the rest.
-MAX_TABLES: Final = 12
+MAX_TABLES: Final = 8
 
 Cells = Mapping[Any, Any]
 Draw = Callable[[Axes, int, Cells], set[str]]

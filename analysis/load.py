@@ -104,6 +104,7 @@ def load_run(path: Path) -> Run:
                 cases[result.key] = Case(header=run.header, planned=planned, result=result)
     ops = [(line, _op_fault(line)) for line in _lines(record, OpResult)]
     problems += [f"{path}: an op, {line.op.op} of {line.written}, {why}; left out" for line, why in ops if why]
+    timed = {line.op for line, _ in ops}
     drifts = [(line, _samples_fault(line.before, line.after)) for line in _lines(record, Drift)]
     problems += [f"{path}: the drift of {line.written} {why}; left out" for line, why in drifts if why]
     states = [(state, _telemetry_fault(state.telemetry)) for run in record.runs for state in _states(run.lines)]
@@ -116,7 +117,7 @@ def load_run(path: Path) -> Run:
         ops=tuple(line for line, why in ops if why is None),
         unfinished=unfinished,
         # One that was timed in the end, when the run was resumed, did not fail.
-        failed_ops=tuple(line for line in _lines(record, FailedOp) if line.op not in {each.op for each, _ in ops}),
+        failed_ops=tuple(line for line in _lines(record, FailedOp) if line.op not in timed),
         states=tuple(state for state, why in states if why is None),
         drifts=tuple(line for line, why in drifts if why is None),
         ends=tuple(_lines(record, End)),

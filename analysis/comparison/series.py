@@ -9,10 +9,11 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
+from analysis.measured.op import is_of, part_times
 from bench.harness.machine.judge import MarkKind
 from bench.harness.record.parts import THROTTLING, WHOLES, joined_rings, transfer_or_all
-from bench.harness.record.records import BlockMark, CaseResult, OpResult, PartTimes
-from tp.plan.ops import COLLECTIVE_KINDS, Collective, Op
+from bench.harness.record.records import BlockMark, CaseResult, OpResult
+from tp.plan.ops import Op
 
 Times = NDArray[np.float64]
 DISTURBING: Final[frozenset[MarkKind]] = frozenset(("steal", "others"))
@@ -40,21 +41,9 @@ def op_series(result: OpResult) -> dict[str, Times]:
     """[iteration] seconds of an op alone and, where it was timed so, in a pass after a product."""
     rows = {ALONE: np.array(result.samples.times_s).max(axis=1)}
     if result.in_pass is not None:
-        mine = [part for part in result.in_pass.parts if _is_of(result.op, part)]
-        rows[IN_PASS] = sum((_op_times(result.op, part) for part in mine), start=np.zeros(1))
+        mine = [part for part in result.in_pass.parts if is_of(result.op, part)]
+        rows[IN_PASS] = sum((part_times(result.op, part) for part in mine), start=np.zeros(1))
     return rows
-
-
-def _is_of(op: Op, part: PartTimes) -> bool:
-    return (part.part, part.direction) == (op.part, op.direction)
-
-
-def _op_times(op: Op, part: PartTimes) -> Times:
-    by_rank = np.array(part.times_s)
-    if isinstance(op, Collective) and part.part in COLLECTIVE_KINDS:
-        by_rank = by_rank.reshape(len(by_rank), -1, op.num_ranks).min(axis=2)
-    slowest: Times = by_rank.max(axis=1)
-    return slowest
 
 
 def op_name(op: Op) -> str:

@@ -13,9 +13,9 @@ from analysis.fitting.size import fit_size
 from analysis.frames.rows import Row, frame_of
 from analysis.load import Run
 from analysis.measured.op import nodes_of
+from bench.harness.record.interference import slowest
 from bench.harness.record.parts import PREFERENCE
 from bench.harness.record.records import Header, OpResult
-from bench.harness.record.stats import summarise
 from tp import catalogue
 from tp.hardware import Node, load_node
 from tp.plan.ops import COLLECTIVE_KINDS, Collective, bus_factor
@@ -84,13 +84,14 @@ def _of_run(run: Run) -> Iterator[Row]:
 
 
 def _op_row(run: Run, header: Header, result: OpResult, op: Collective) -> Row:
-    times = summarise(np.array(result.samples.times_s).max(axis=1).tolist())
+    times = slowest(result.samples)
     theory = next((name for name in PREFERENCE if name in result.estimates), None)
     expected = None if theory is None else result.estimates[theory].seconds
+    rates, nodes = _rates(op.kind, op.num_ranks, op.size_bytes, times.median_s), nodes_of(run, op)
     return {
         "record": str(run.path),
         "backend": op.backend,
-        "nodes": nodes_of(run, op),
+        "nodes": nodes,
         "collective": op.kind,
         "ranks": op.num_ranks,
         "placement": "",
@@ -103,19 +104,21 @@ def _op_row(run: Run, header: Header, result: OpResult, op: Collective) -> Row:
         "signed_error": None if expected is None else expected / times.median_s - 1,
         "comparable": header.oversubscribed is None,
         "wrong": "",
-        **_rates(op.kind, op.num_ranks, op.size_bytes, times.median_s),
-        **_claim(header.hardware, times.median_s, op.kind, op.num_ranks, op.size_bytes, nodes=nodes_of(run, op)),
+        **rates,
+        **_claim(header.hardware, op.kind, rates["busbw_bytes_per_s"], nodes=nodes),
     }
 
 
 def _of_table(table: LogTable) -> Iterator[Row]:
-    known = set(catalogue.names("hardware"))
+    known = set(catalogue.names("hardware")) & set(table.rows["hardware"].astype(str))
+    described = {name: load_node(name) for name in known}
     for row in table.rows.to_dict("records"):
         kind, ranks, nodes = row["collective"], int(row["gpus"]), int(row["nodes"])
         if kind not in COLLECTIVE_KINDS or ranks < 2:
             continue
         name, size, seconds = str(row["hardware"]), int(row["bytes"]), float(row["time_us"]) * 1e-6
-        node = load_node(name) if name in known else None
+        rates = _rates(kind, ranks, size, seconds)
+        claim = _claim(described.get(name), kind, rates["busbw_bytes_per_s"], nodes=nodes, name=_word(row.get("link")))
         yield {
             "record": str(table.path),
             "backend": "rccl" if str(row.get("library", "")).lower().startswith("rccl") else "nccl",
@@ -128,8 +131,8 @@ def _of_table(table: LogTable) -> Iterator[Row]:
             "comparable": True,
             "wrong": _wrong(row.get("wrong")),
             "dtype": _word(row.get("type")),
-            **_rates(kind, ranks, size, seconds),
-            **(_claim(node, seconds, kind, ranks, size, nodes=nodes, name=_word(row.get("link"))) | {"hardware": name}),
+            **rates,
+            **(claim | {"hardware": name}),
         }
 
 
@@ -153,18 +156,14 @@ def _rates(kind: str, ranks: int, size_bytes: int, seconds: float) -> Row:
     }
 
 
-def _claim(
-    node: Node | None, seconds: float, kind: str, ranks: int, size_bytes: int, *, nodes: int, name: str = ""
-) -> Row:
+def _claim(node: Node | None, kind: str, busbw: float, *, nodes: int, name: str = "") -> Row:
     """What the link of a node is said to carry one way; between nodes nothing here states it."""
     if node is None:
         return {"hardware": "", "link": "", "claimed_bytes_per_s": None, "reduces_in_switch": False}
-    named = next((each for each in node.links if each.name == name), None)
-    link = node.link() if not name else named
+    link = node.link() if not name else next((each for each in node.links if each.name == name), None)
     if link is None:
         return {"hardware": node.name, "link": name, "claimed_bytes_per_s": None, "reduces_in_switch": False}
     claimed = link.one_way_bytes_per_s if nodes == 1 else None
-    busbw = _rates(kind, ranks, size_bytes, seconds)["busbw_bytes_per_s"]
     return {
         "hardware": node.name,
         "link": link.name if nodes == 1 else "",

@@ -3,12 +3,11 @@
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
 
-import numpy as np
 import pandas as pd
 
 from analysis.frames.rows import Row, frame_of, rows_of
 from analysis.load import Run
-from bench.harness.record.stats import summarise
+from bench.harness.record.interference import slowest
 from tp.plan.ops import Gemm
 
 # `roof`: the lesser of the data sheet's dense peak and its memory bandwidth times the intensity (Williams et al.
@@ -50,7 +49,7 @@ def _alone(run: Run) -> Iterator[Row]:
     for result in run.ops:
         op = result.op
         if isinstance(op, Gemm):
-            seconds = summarise(np.array(result.samples.times_s).max(axis=1).tolist()).median_s
+            seconds = slowest(result.samples).median_s
             sizes = {"m": op.m, "n": op.n, "k": op.k, "dtype": op.dtype, "tp": None}
             measured = {"flops": op.flops, "bytes": op.moved_bytes, "measured_s": seconds}
             place = {"record": str(run.path), "measured_in": "alone", "case": "", "part": op.part}

@@ -3,9 +3,10 @@
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from analysis.load import Run
-from bench.harness.record.records import OpResult, Samples
+from bench.harness.record.records import OpResult, PartTimes, Samples
 from tp.cost.calibrated import curve_key
 from tp.plan.ops import Collective, Elementwise, Op
 
@@ -59,10 +60,21 @@ def seconds_of(result: OpResult) -> float:
 
 def marked_seconds(op: Op, samples: Samples) -> float:
     """The op's own part of passes: the slowest rank's, of a collective the fastest's of its group."""
-    times = next(np.array(p.times_s) for p in samples.parts if (p.part, p.direction) == (op.part, op.direction))
+    return float(np.median(part_times(op, next(part for part in samples.parts if is_of(op, part)))))
+
+
+def is_of(op: Op, part: PartTimes) -> bool:
+    """Whether the part of a pass is the op's."""
+    return (part.part, part.direction) == (op.part, op.direction)
+
+
+def part_times(op: Op, part: PartTimes) -> NDArray[np.float64]:
+    """[iteration] seconds of the op's part: the slowest rank's, of a collective the fastest's of its group."""
+    times = np.array(part.times_s)
     if isinstance(op, Collective):
         times = times.reshape(len(times), -1, op.num_ranks).min(axis=2)
-    return float(np.median(times.max(axis=1)))
+    slowest: NDArray[np.float64] = times.max(axis=1)
+    return slowest
 
 
 def nodes_of(run: Run, op: Op) -> int:

@@ -41,6 +41,16 @@ class Section:
     warnings: tuple[str, ...] = ()
 
 
+# By section the names of its figures; one that has nothing to show is not drawn.
+FIGURES_OF: Final = {
+    "predicted": ("measured-against-predicted", "error-by-part"),
+    "time": ("time-against-tp",),
+    "strategies": ("strategies-side-by-side",),
+    "collectives": ("busbw-against-size",),
+    "roofline": ("roofline",),
+    "memory": ("memory-by-kind",),
+    "trust": ("machine-state",),
+}
 _NO_TIME: Final = "No case has a time."
 
 
@@ -53,7 +63,7 @@ def sections(content: Content) -> tuple[Section, ...]:
         Section(
             slug="predicted",
             title="Measured against predicted",
-            figures=("measured-against-predicted", "error-by-part"),
+            figures=FIGURES_OF["predicted"],
             tables=(
                 Titled(
                     name="Error by part",
@@ -66,13 +76,13 @@ def sections(content: Content) -> tuple[Section, ...]:
         Section(
             slug="time",
             title="Where the time goes",
-            figures=("time-against-tp",),
+            figures=FIGURES_OF["time"],
             tables=(_bare("Time against TP degree", show_scaling(frames["scaling"]), _NO_TIME),),
         ),
         Section(
             slug="strategies",
             title="Strategies side by side",
-            figures=("strategies-side-by-side",),
+            figures=FIGURES_OF["strategies"],
             tables=(_bare("Strategies side by side", show_strategies(frames["strategies"]), _NO_TIME),),
         ),
         *_machine(content),
@@ -100,7 +110,7 @@ def _machine(content: Content) -> tuple[Section, ...]:
         Section(
             slug="collectives",
             title="Collectives: bus bandwidth against size",
-            figures=("busbw-against-size",),
+            figures=FIGURES_OF["collectives"],
             tables=(
                 _bare(
                     "Collectives alone",
@@ -112,13 +122,13 @@ def _machine(content: Content) -> tuple[Section, ...]:
         Section(
             slug="roofline",
             title="Roofline",
-            figures=("roofline",),
+            figures=FIGURES_OF["roofline"],
             tables=(_bare("Matrix products", show_products(content.frames["products"]), "No product has a time."),),
         ),
         Section(
             slug="memory",
             title="Memory",
-            figures=("memory-by-kind",),
+            figures=FIGURES_OF["memory"],
             tables=(
                 _bare("Memory of a rank", show_memory(content.frames["strategies"]), "No case says what it holds."),
             ),
@@ -129,7 +139,7 @@ def _machine(content: Content) -> tuple[Section, ...]:
             intro="How the ranks took part, when they came to their collectives, what compute and communication did to "
             "each other, what was seen on the wire, and the state of the machine meanwhile: the worst first.",
             warnings=trust_warnings(content.frames),
-            figures=("machine-state",),
+            figures=FIGURES_OF["trust"],
             tables=tuple(Titled(name=each.title, shown=each.shown, empty=each.empty) for each in trust),
         ),
         Section(

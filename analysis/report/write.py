@@ -1,6 +1,7 @@
 """A report on disk: one self-contained page, its figures, and its tables as CSV."""
 
 from collections.abc import Sequence
+from itertools import chain, product
 from pathlib import Path
 from typing import Final
 
@@ -8,7 +9,7 @@ from analysis.figures.charts import charts
 from analysis.figures.drawing import KINDS, save
 from analysis.report.content import Content, Tell, read_content
 from analysis.report.page import Drawn, render
-from analysis.report.sections import sections
+from analysis.report.sections import FIGURES_OF
 from bench.harness.record.parts import COLUMNS
 from tp.errors import ConfigError
 
@@ -37,11 +38,9 @@ def _write(content: Content, out: Path) -> Path:
     for name, frame in content.frames.items():
         shown = frame[list(COLUMNS)] if name == "parts" else frame
         shown.to_csv(out / f"{name}.csv", index=False)
-    for section in sections(content):
-        # Those of a report that was here before, of which this one may have none.
-        for name in section.figures:
-            for kind in KINDS:
-                (out / FIGURES / f"{name}.{kind}").unlink(missing_ok=True)
+    # Those of a report that was here before, of which this one may have none.
+    for name, kind in product(chain(*FIGURES_OF.values()), KINDS):
+        (out / FIGURES / f"{name}.{kind}").unlink(missing_ok=True)
     drawn = [Drawn(chart=chart, svg=save(chart, out / FIGURES)) for chart in charts(content.runs, content.frames)]
     page = out / PAGE
     files = [f"{name}.csv" for name in content.frames]

@@ -7,12 +7,10 @@ CPU share their sum. Of many medians the best is a little too good by chance, fa
 from collections.abc import Callable, Iterator, Sequence
 from typing import Final, TypeVar
 
-import numpy as np
-
 from analysis.load import Run
 from analysis.trial.finding import Finding
+from bench.harness.record.interference import slowest
 from bench.harness.record.records import OpResult
-from bench.harness.record.stats import summarise
 from tp.flags import choice
 from tp.hardware import LinkKind
 from tp.plan.ops import Collective, Elementwise, Gemm, StreamKind, bus_factor
@@ -90,7 +88,7 @@ def _largest(runs: Sequence[Run], kinds: Sequence[StreamKind]) -> Iterator[tuple
 
 def _rate(result: OpResult, amount: float, what: str) -> Finding:
     """`amount` over the slowest rank's median, and over the ends of its interval."""
-    times = summarise(np.array(result.samples.times_s).max(axis=1).tolist())
+    times = slowest(result.samples)
     return Finding(
         value=amount / times.median_s,
         low=amount / times.high_s,

@@ -1,6 +1,5 @@
 """python -m analysis import {nccl-tests,torch-profiler} FILE... --out TABLE.csv"""
 
-import csv
 import shlex
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -16,7 +15,7 @@ from rich.table import Table
 
 from analysis.nccl_tests.rows import COLUMNS, Told, read_log
 from analysis.nccl_tests.spelling import COLLECTIVES
-from analysis.verbs.output import Inputs, make_console, note, require, writing
+from analysis.verbs.output import Inputs, make_console, note, require, write_csv
 from tp import catalogue
 from tp.errors import ConfigError
 from tp.flags import choice, parse_flags, positive_int
@@ -77,7 +76,7 @@ def _import_nccl_tests(args: Sequence[str]) -> None:
         raise ConfigError(f"{twice[0]}: is given twice; its rows would count twice")
     told = _told(flags)
     rows = [row for name in flags.logs for row in read_log(Path(name), told, tell=note)]
-    _write(rows, Path(flags.out))
+    write_csv(rows, Path(flags.out), flag="--out", names=COLUMNS)
     _show(rows, flags.out, make_console())
 
 
@@ -92,15 +91,6 @@ def _told(flags: NcclTestsFlags) -> Told:
         else "",
         skip_broken=flags.skip_broken,
     )
-
-
-def _write(rows: Sequence[Row], path: Path) -> None:
-    with writing("--out", path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with path.open("w", newline="", encoding="utf-8") as file:
-            writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
-            writer.writeheader()
-            writer.writerows(rows)
 
 
 def _show(rows: Sequence[Row], out: str, console: Console) -> None:

@@ -95,6 +95,7 @@ def fit_inputs(
         collectives=fitting.collectives(collectives),
         rank_laws=rank_laws(collectives),
         citations={source: cited for source, cited in (citations or {}).items() if source in known},
+        networks=_networks(rows),
     )
     if not (calibration.gemm or calibration.attention or calibration.elementwise or calibration.collectives):
         raise ConfigError(next(note for note in told if note.endswith(LEFT_OUT)).removesuffix(LEFT_OUT))
@@ -240,6 +241,18 @@ def rank_laws(groups: Sequence[Group]) -> dict[str, RankLaw]:
         if len(counts) > 1 and enough and kind != "send_recv":
             laws[key] = fit_rank_law(rows, kind=kind, name=f"collective {key}")  # type: ignore[arg-type]
     return laws
+
+
+def _networks(rows: Sequence[Measured]) -> dict[str, float]:
+    """The rates of the networks that collectives went over; ConfigError for one name of two rates."""
+    found: dict[str, float] = {}
+    for row in rows:
+        network = row.network
+        if row.nodes == 1 or network is None or network.one_way_bytes_per_s is None:
+            continue
+        if found.setdefault(network.name, network.one_way_bytes_per_s) != network.one_way_bytes_per_s:
+            raise ConfigError(f"the network {network.name} has two rates in the records; name them apart")
+    return found
 
 
 def _kind_and_dtype(row: Measured) -> str:

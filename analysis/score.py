@@ -59,7 +59,7 @@ def scored_rows(inputs: Inputs, theory: CalibratedTheory) -> Iterator[Scored]:
 
 
 def _scored(row: Measured, theory: CalibratedTheory) -> Scored:
-    price = theory.price(row.op, source=row.source, nodes=row.nodes)
+    price = theory.over(row.network).price(row.op, source=row.source)
     return Scored(
         kind=row.kind,
         measured_s=row.seconds,

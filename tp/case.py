@@ -74,8 +74,12 @@ class Case:
     chunks: int = 1
     """Chunks that each rank's tokens are sent in under `overlap`."""
     recompute: Recompute = "none"
+    nodes: int = 1
+    """Over which the ranks lie, as many on each; more than need be where a group is to cross nodes."""
 
     def __post_init__(self) -> None:
+        if self.tp % self.nodes:
+            raise PlanError(f"--nodes {self.nodes}: {self.tp} ranks do not lie evenly on so many; use a divisor")
         if self.recompute != "none" and self.workload.phase != "train":
             raise PlanError(f"--recompute {self.recompute}: {self.workload.phase} keeps no activations; use train")
 
@@ -103,7 +107,8 @@ class Case:
         w = self.workload
         chunks = f"/chunks{self.chunks}" if self.chunks > 1 else ""
         recompute = f"/{self.recompute}-recompute" if self.recompute != "none" else ""
+        nodes = f"x{self.nodes}nodes" if self.nodes > 1 else ""
         return (
-            f"{self.block}/{self.model.name}/{w.phase}/{self.strategy}/tp{self.tp}"
+            f"{self.block}/{self.model.name}/{w.phase}/{self.strategy}/tp{self.tp}{nodes}"
             f"/b{w.batch}/s{w.seq}/c{w.context}/{w.dtype}{chunks}{recompute}"
         )

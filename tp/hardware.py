@@ -104,10 +104,12 @@ class Link:
     """Whether a switch between the devices adds up what they send (NVLink SHARP, from NVLink 4 on)."""
     lane_bytes_per_s: float | None = None
     """One-way line rate of one of them; with `num_lanes`, the arithmetic that the rate is held against."""
+    ports_per_node: int | None = None
+    """Of a network: ports that a node has; absent where each device has one."""
     doubt: str | None = None
 
     def __post_init__(self) -> None:
-        for field in ("bytes_per_s", "num_lanes", "lane_bytes_per_s"):
+        for field in ("bytes_per_s", "num_lanes", "lane_bytes_per_s", "ports_per_node"):
             _require_positive(field, getattr(self, field))
         if (self.num_lanes is None) != (self.lane_bytes_per_s is None):
             raise ValueError("num_lanes and lane_bytes_per_s go together; give both or neither")
@@ -149,8 +151,8 @@ class Node:
             raise ValueError(f"two links of the same name among {', '.join(names)}; rename one")
 
     def num_nodes(self, num_ranks: int) -> int:
-        """How many of such nodes so many ranks fill."""
-        return -(-num_ranks // self.num_devices)
+        """How many of such nodes so many ranks fill; those of a CPU share its cores instead."""
+        return 1 if self.device.kind == "cpu-core" else -(-num_ranks // self.num_devices)
 
     def link(self, name: str | None = None) -> Link:
         """The link called `name`, by default the first; ConfigError when there is none of that name."""

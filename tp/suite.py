@@ -10,6 +10,7 @@ from pydantic import with_config
 from tp.case import STRATEGIES, Block, Case, Phase, Recompute, Strategy, Workload
 from tp.errors import ConfigError
 from tp.model import ModelShape, load_model
+from tp.placement import spreads
 from tp.plan.shards import degrees, misfit, require_fit, token_misfit
 from tp.schema import STRICT, Name
 from tp.units import Dtype
@@ -40,15 +41,17 @@ class Suite:
     """Pieces that a rank's tokens are sent in under `overlap`; None: as many as the estimate finds best."""
     recompute: tuple[Recompute, ...] = ("none",)
     """Of training only."""
+    nodes: tuple[int, ...] = ()
+    """Over which a group's ranks lie; empty: as few as hold them."""
 
     def __post_init__(self) -> None:
-        for field in ("tp", "batch", "seq", "context"):
+        for field in ("tp", "batch", "seq", "context", "nodes"):
             for value in getattr(self, field):
                 if value < 1:
                     raise ValueError(f"{field} holds {value}; sizes are at least 1")
         if self.chunks is not None and self.chunks < 1:
             raise ValueError(f"chunks is {self.chunks}; it is at least 1")
-        for field in ("model", "tp", "strategy", "phase", "batch", "seq", "context", "recompute"):
+        for field in ("model", "tp", "strategy", "phase", "batch", "seq", "context", "recompute", "nodes"):
             values = getattr(self, field)
             if len(set(values)) < len(values):
                 raise ValueError(f"{field} names a value twice; name it once")
@@ -88,9 +91,15 @@ def defaults(device: Literal["cpu", "cuda"], native: Sequence[Dtype]) -> Default
 
 
 def expand(
-    suite: Suite, block: Block, *, world: int | None, chosen: Defaults, choose_chunks: Callable[[Case], int]
+    suite: Suite,
+    block: Block,
+    *,
+    world: int | None,
+    chosen: Defaults,
+    choose_chunks: Callable[[Case], int],
+    on_node: int | None = None,
 ) -> list[PlannedCase]:
-    """Every case of the suite, those to be interleaved next to each other.
+    """Every case of the suite, those to be interleaved next to each other; `on_node` ranks of the world are on a node.
 
     Without a world, as for a prediction, the degrees are those of the suite, 1, 2, 4 and 8 where it has none;
     `choose_chunks` is asked where the suite leaves the chunks of `overlap` open. Raises PlanError for a degree that
@@ -104,22 +113,32 @@ def expand(
             for tp in suite.tp or _all_degrees(model, block, strategies, world):
                 if world is not None:
                     _require_divides(tp, world)
-                for strategy, recompute in itertools.product(strategies, _recomputes(suite, workload)):
+                for nodes, strategy, recompute in itertools.product(
+                    _spreads(suite, tp, world, on_node), strategies, _recomputes(suite, workload)
+                ):
                     if not suite.tp and misfit(model, block, strategy, tp) is not None:
                         continue
                     case = Case(
-                        block=block, model=model, strategy=strategy, tp=tp, workload=workload, recompute=recompute
+                        block=block,
+                        model=model,
+                        strategy=strategy,
+                        tp=tp,
+                        workload=workload,
+                        recompute=recompute,
+                        nodes=nodes,
                     )
                     if strategy == "overlap" and tp > 1:
                         case = replace(case, chunks=suite.chunks or choose_chunks(case))
                     cases.append(_planned(case))
+    if not cases:
+        raise ConfigError(f"--nodes {', '.join(map(str, suite.nodes))}: no group of this world lies on so many; use 1")
     return cases
 
 
 def interleaved(cases: Sequence[PlannedCase]) -> Iterator[list[PlannedCase]]:
-    """The groups of cases that are timed against each other: all strategies of one model, workload and degree."""
+    """The groups of cases timed against each other: all strategies of one model, workload, degree and placement."""
     by_group = itertools.groupby(
-        cases, key=lambda planned: (planned.case.model, planned.case.workload, planned.case.tp)
+        cases, key=lambda planned: (planned.case.model, planned.case.workload, planned.case.tp, planned.case.nodes)
     )
     for _, group in by_group:
         yield list(group)
@@ -167,6 +186,14 @@ def _require_divides(tp: int, world: int) -> None:
     if world % tp:
         fitting = [n for n in range(1, world + 1) if world % n == 0]
         raise ConfigError(f"--tp {tp}: does not divide the world of {world}; use {', '.join(map(str, fitting))}")
+
+
+def _spreads(suite: Suite, tp: int, world: int | None, on_node: int | None) -> Sequence[int]:
+    """Over how many nodes groups of `tp` are to lie, of those over which they can."""
+    possible = (1,) if world is None or on_node is None else spreads(tp, world=world, on_node=on_node)
+    if not possible:
+        raise ConfigError(f"--tp {tp}: does not lie evenly on nodes of {on_node} ranks; start as many as divide it")
+    return [nodes for nodes in suite.nodes or possible[:1] if nodes in possible]
 
 
 def _planned(case: Case) -> PlannedCase:

@@ -26,7 +26,7 @@ def case_series(result: CaseResult) -> dict[str, Times]:
     by_task = {sample.task: sample for sample in result.samples}
     rows: dict[str, Times] = {}
     for times in joined_rings(by_task["parts"].parts if "parts" in by_task else ()):
-        rows[times.part] = rows.get(times.part, 0.0) + transfer_or_all(times, result.groups)
+        rows[times.part] = rows.get(times.part, 0.0) + transfer_or_all(times, result.grouping)
     rows = {part: by_rank.max(axis=1) for part, by_rank in rows.items()}
     wholes = {
         name: np.array(by_task[task].times_s).max(axis=1)
@@ -42,7 +42,7 @@ def op_series(result: OpResult) -> dict[str, Times]:
     rows = {ALONE: np.array(result.samples.times_s).max(axis=1)}
     if result.in_pass is not None:
         mine = [part for part in result.in_pass.parts if is_of(result.op, part)]
-        rows[IN_PASS] = sum((part_times(result.op, part) for part in mine), start=np.zeros(1))
+        rows[IN_PASS] = sum((part_times(result, part) for part in mine), start=np.zeros(1))
     return rows
 
 

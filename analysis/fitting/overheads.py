@@ -52,7 +52,7 @@ def _wait_s(runs: Sequence[Run]) -> float:
         if result.overlapped is not None:
             product_s = max(float(np.median(p.times_s)) for p in result.overlapped.parts if p.part != result.op.part)
             if product_s > 2 * seconds_of(result):
-                waits.append(marked_seconds(result.op, result.overlapped))
+                waits.append(marked_seconds(result, result.overlapped))
     return float(np.median(waits)) if waits else 0.0
 
 

@@ -12,7 +12,7 @@ from analysis.fitting.rows import stack, too_few
 from analysis.fitting.size import fit_size
 from analysis.frames.rows import Row, frame_of
 from analysis.load import Run
-from analysis.measured.op import nodes_of
+from analysis.measured.op import placed
 from bench.harness.record.interference import slowest
 from bench.harness.record.parts import PREFERENCE
 from bench.harness.record.records import Header, OpResult
@@ -79,19 +79,20 @@ def right_ones(collectives: pd.DataFrame) -> pd.DataFrame:
 def _of_run(run: Run) -> Iterator[Row]:
     header = run.headers[0]
     for result in run.ops:
-        if isinstance(result.op, Collective) and result.op.num_ranks > 1:
-            yield _op_row(run, header, result, result.op)
+        op = placed(run, result.op)
+        if isinstance(op, Collective) and op.num_ranks > 1:
+            yield _op_row(run, header, result, op)
 
 
 def _op_row(run: Run, header: Header, result: OpResult, op: Collective) -> Row:
     times = slowest(result.samples)
     theory = next((name for name in PREFERENCE if name in result.estimates), None)
     expected = None if theory is None else result.estimates[theory].seconds
-    rates, nodes = _rates(op.kind, op.num_ranks, op.size_bytes, times.median_s), nodes_of(run, op)
+    rates = _rates(op.kind, op.num_ranks, op.size_bytes, times.median_s)
     return {
         "record": str(run.path),
         "backend": op.backend,
-        "nodes": nodes,
+        "nodes": op.num_nodes,
         "collective": op.kind,
         "ranks": op.num_ranks,
         "placement": "",
@@ -105,7 +106,7 @@ def _op_row(run: Run, header: Header, result: OpResult, op: Collective) -> Row:
         "comparable": header.oversubscribed is None,
         "wrong": "",
         **rates,
-        **_claim(header.hardware, op.kind, rates["busbw_bytes_per_s"], nodes=nodes),
+        **_claim(header.hardware, op.kind, rates["busbw_bytes_per_s"], nodes=op.num_nodes),
     }
 
 

@@ -13,6 +13,7 @@ from analysis.frames.parts import status_of
 from analysis.frames.rows import Row, frame_of
 from analysis.load import Case, Run
 from bench.harness.record.arrivals import Arrivals, of_pass, part_name, within_pass
+from bench.harness.record.grouping import Groups, by_group
 from bench.harness.record.interference import contention, over_ranks, sent_over_planned
 from bench.harness.record.names import COMMUNICATION, COMPUTE, DELAYED, FULL, PARTS, SERIAL
 from bench.harness.record.records import HostTraffic, OpResult, Samples, Traffic
@@ -145,20 +146,19 @@ def _case_arrivals(case: Case) -> Iterator[Row]:
     planted_s = _planted_s(case.header.method)
     for task, where in ((COMMUNICATION, "communication alone"), (PARTS, "the whole case")):
         late = {each.name.removeprefix(DELAYED): each for each in _found(by_task, f"{DELAYED}{task}", case)}
-        early = _early(by_task[task], case.result.groups) if task in by_task else {}
+        early = _early(by_task[task], case.result.grouping) if task in by_task else {}
         for each in _found(by_task, task, case):
             base: Row = {"case": case.result.key, "measured_in": where, "early_share": early.get(each.name, 0.0)}
             yield base | _arrivals(each, late.get(each.name), planted_s)
 
 
-def _early(samples: Samples, groups: int) -> dict[str, float]:
+def _early(samples: Samples, groups: Groups) -> dict[str, float]:
     """By the collective within a pass, how often a rank of any group was done before the last one came."""
     shares = {}
     for part in samples.parts:
         if part.arrivals_s:
-            shape = (len(part.arrivals_s), groups, -1)
-            begun = np.array(part.arrivals_s).reshape(shape)
-            ends = begun + np.array(part.times_s).reshape(shape)
+            arrivals = np.array(part.arrivals_s)
+            begun, ends = by_group(arrivals, groups), by_group(arrivals + np.array(part.times_s), groups)
             shares[part_name(part)] = float((ends.min(axis=2) < begun.max(axis=2)).any(axis=1).mean())
     return shares
 
@@ -167,17 +167,16 @@ def _found(by_task: dict[str, Samples], task: str, case: Case) -> Sequence[Arriv
     samples = by_task.get(task)
     if samples is None:
         return ()
-    whole = of_pass(samples, groups=case.result.groups) if task.endswith(COMMUNICATION) else None
-    inside = within_pass(samples, case.planned.ops, groups=case.result.groups)
+    whole = of_pass(samples, groups=case.result.grouping) if task.endswith(COMMUNICATION) else None
+    inside = within_pass(samples, case.planned.ops, groups=case.result.grouping)
     return tuple(inside) if whole is None else (whole,)
 
 
 def _op_arrivals(line: OpResult, planted_s: float | None) -> Iterator[Row]:
     op = line.op
     if isinstance(op, Collective) and line.samples.starts_s:
-        groups = len(line.samples.starts_s[0]) // op.num_ranks
-        found = of_pass(line.samples, groups=groups)
-        late = None if line.delayed is None else of_pass(line.delayed, groups=groups)
+        found = of_pass(line.samples, groups=line.grouping)
+        late = None if line.delayed is None else of_pass(line.delayed, groups=line.grouping)
         if found is not None:
             name = f"{op.kind} of {format_bytes(op.size_bytes)}, {op.num_ranks} ranks, {op.dtype}"
             row = _arrivals(found, late, planted_s)

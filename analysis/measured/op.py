@@ -1,14 +1,20 @@
 """An op with the seconds that it took alone, and where they come from."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from analysis.load import Run
+from bench.harness.record.grouping import by_group
 from bench.harness.record.records import OpResult, PartTimes, Samples
 from tp.cost.calibrated import curve_key
+from tp.hardware import Link
 from tp.plan.ops import Collective, Elementwise, Op
+
+# The version of records from which on a collective says over how many nodes it went.
+PLACED_SINCE: Final = 5
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -23,12 +29,18 @@ class Measured:
     """What is fitted together: a source, or the layer rows of a table."""
     kind: str
     """What it is scored under."""
-    nodes: int = 1
+    network: Link | None = None
+    """A port of what joins the nodes, where it is known."""
+
+    @property
+    def nodes(self) -> int:
+        """Over how many nodes a collective went."""
+        return self.op.num_nodes if isinstance(self.op, Collective) else 1
 
     @property
     def key(self) -> str:
-        """The curve that prices it; of several nodes one of its own."""
-        return curve_key(self.op, nodes=self.nodes)
+        """The curve that prices it; of several nodes, and of each network between them, one of its own."""
+        return curve_key(self.op, network="" if self.network is None else self.network.name)
 
 
 def of_run(run: Run) -> list[Measured]:
@@ -36,15 +48,15 @@ def of_run(run: Run) -> list[Measured]:
 
     Of a collective the fastest rank's of its group, which waited for nobody.
     """
-    source = machine_of(run)
+    source, network = machine_of(run), run.headers[0].network
     return [
         Measured(
-            op=result.op,
+            op=placed(run, result.op),
             seconds=seconds_of(result),
             source=source,
             group=source,
-            kind=kind_of(result.op),
-            nodes=nodes_of(run, result.op),
+            kind=kind_of(placed(run, result.op)),
+            network=network,
         )
         for result in run.ops
     ]
@@ -52,15 +64,14 @@ def of_run(run: Run) -> list[Measured]:
 
 def seconds_of(result: OpResult) -> float:
     """What the op takes: in a pass where it was timed so, else alone."""
-    op = result.op
     if result.in_pass is None:
         return float(np.median(np.array(result.samples.times_s).max(axis=1)))
-    return marked_seconds(op, result.in_pass)
+    return marked_seconds(result, result.in_pass)
 
 
-def marked_seconds(op: Op, samples: Samples) -> float:
+def marked_seconds(result: OpResult, samples: Samples) -> float:
     """The op's own part of passes: the slowest rank's, of a collective the fastest's of its group."""
-    return float(np.median(part_times(op, next(part for part in samples.parts if is_of(op, part)))))
+    return float(np.median(part_times(result, next(part for part in samples.parts if is_of(result.op, part)))))
 
 
 def is_of(op: Op, part: PartTimes) -> bool:
@@ -68,20 +79,22 @@ def is_of(op: Op, part: PartTimes) -> bool:
     return (part.part, part.direction) == (op.part, op.direction)
 
 
-def part_times(op: Op, part: PartTimes) -> NDArray[np.float64]:
+def part_times(result: OpResult, part: PartTimes) -> NDArray[np.float64]:
     """[iteration] seconds of the op's part: the slowest rank's, of a collective the fastest's of its group."""
     times = np.array(part.times_s)
-    if isinstance(op, Collective):
-        times = times.reshape(len(times), -1, op.num_ranks).min(axis=2)
+    if isinstance(result.op, Collective):
+        times = by_group(times, result.grouping).min(axis=2)
     slowest: NDArray[np.float64] = times.max(axis=1)
     return slowest
 
 
-def nodes_of(run: Run, op: Op) -> int:
-    """Over how many nodes a collective went; ranks of a group are next to each other, a node's too."""
+def placed(run: Run, op: Op) -> Op:
+    """The op with the nodes that it went over, which records before version 5 do not say: ranks filled node by node."""
     header = run.headers[0]
+    if not isinstance(op, Collective) or header.schema_version >= PLACED_SINCE:
+        return op
     on_one = max(1, header.world // header.num_nodes)
-    return -(-op.num_ranks // on_one) if isinstance(op, Collective) else 1
+    return replace(op, num_nodes=-(-op.num_ranks // on_one))
 
 
 def machine_of(run: Run) -> str:
@@ -95,5 +108,5 @@ def machine_of(run: Run) -> str:
 def kind_of(op: Op) -> str:
     """What an op timed alone is scored under."""
     if isinstance(op, Collective):
-        return f"{op.kind}/{op.num_ranks}"
+        return f"{op.kind}/{op.num_ranks}" + (f"/{op.num_nodes}nodes" if op.num_nodes > 1 else "")
     return f"elementwise/{op.kind}" if isinstance(op, Elementwise) else op.op

@@ -150,14 +150,12 @@ def _measured(table: Table, op: Op, row: Mapping[str, Any]) -> Measured:
     # An empty field is read as a number that is none.
     source = text if isinstance(text := row.get("source", ""), str) else ""
     layer = table.name == "layer parts"
-    nodes = whole(row, "nodes") if table.name == "collectives" else 1
     return Measured(
         op=op,
         seconds=float(row["time_us"]) * 1e-6,
         source=source,
         group=LAYERS if layer else source,
-        kind=f"layer/{_part(op, row)}" if layer else kind_of(op) + (f"/{nodes}nodes" if nodes > 1 else ""),
-        nodes=nodes,
+        kind=f"layer/{_part(op, row)}" if layer else kind_of(op),
     )
 
 
@@ -210,6 +208,7 @@ def _collective(row: Mapping[str, Any]) -> Op | None:
         # The tables do not state it; links move bytes whatever they mean.
         dtype="bf16",
         backend="nccl",
+        num_nodes=nodes,
     )
 
 

@@ -1,7 +1,7 @@
 """What layers, the output layer, sends and sums take under a theory, each asked for once."""
 
 from collections.abc import Callable, Hashable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Final, TypeVar
 
 import numpy as np
@@ -97,14 +97,15 @@ class Prices:
         """What a stage hands to the next: b*s*h, of which a rank has 1/tp where tokens are cut."""
         case = self._case(strategy, tp, phase, batch)
         op = self._collective("send_recv", 2, case.local_tokens * case.model.hidden * case.workload.element_bytes)
-        return self._sum([op], nodes=2 if crosses else 1)
+        return self._sum([replace(op, num_nodes=2 if crosses else 1)])
 
     def gradient_sum(self, elements: int, dp: int, *, nodes: int) -> Span | None:
         """Gradients summed over the replicas: a reduce-scatter and an all-gather of weights, or an all-reduce."""
         if dp == 1:
             return NOTHING
         size = elements * self._element_bytes
-        return self._sum([self._collective(kind, dp, size) for kind in SUMS[self.request.optimizer]], nodes=nodes)
+        kinds = SUMS[self.request.optimizer]
+        return self._sum([replace(self._collective(kind, dp, size), num_nodes=nodes) for kind in kinds])
 
     def optimizer(self, elements: int) -> Span | None:
         """Adam of so many weights, bound by memory: states and gradient read, states and weight written."""
@@ -159,8 +160,9 @@ class Prices:
         if trains:
             products += [self._product("nn", m, h, words), self._product("tn", words, h, m)]
             if tp > 1:
-                sums = [self._collective("all_reduce", tp, m * h * self._element_bytes)]
-        compute, sent = self._sum(products), self._sum(sums, nodes=self.request.node.num_nodes(tp))
+                summed = self._collective("all_reduce", tp, m * h * self._element_bytes)
+                sums = [replace(summed, num_nodes=self.request.node.num_nodes(tp))]
+        compute, sent = self._sum(products), self._sum(sums)
         if compute is None or sent is None:
             return None
         return Work(compute=compute, sending=sent, recompute_s=0.0, whole=compute + sent)
@@ -180,11 +182,11 @@ class Prices:
             backend=BACKEND,
         )
 
-    def _sum(self, ops: Iterable[Op], *, nodes: int = 1) -> Span | None:
+    def _sum(self, ops: Iterable[Op]) -> Span | None:
         """One after the other; of a bound what has a price, of any other theory None unless all have one."""
         found = NOTHING
         for op in ops:
-            price = self._once((op, nodes), lambda op=op: _price(self.request, op, nodes))  # type: ignore[misc]
+            price = self._once(op, lambda op=op: _price(self.request, op))  # type: ignore[misc]
             if price is None and not self.request.theory.bounds:
                 return None
             found = found + (price or NOTHING)
@@ -217,8 +219,8 @@ class Prices:
         return found
 
 
-def _price(request: Request, op: Op, nodes: int) -> Span | None:
-    price = request.theory.price(op) if nodes == 1 else request.theory.price(op, nodes=nodes)
+def _price(request: Request, op: Op) -> Span | None:
+    price = request.theory.price(op)
     return None if price is None else Span(price.seconds, price.low_s, price.high_s)
 
 

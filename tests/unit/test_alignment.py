@@ -31,7 +31,7 @@ def test_the_fastest_round_trip_counts() -> None:
 
 def test_ranks_of_one_host_share_its_clock() -> None:
     class SameHost(LoneRank):
-        places = tuple(Place(node="n", host="h", pid=pid) for pid in range(3))
+        places = tuple(Place(node="n", host="h", machine="m", pid=pid) for pid in range(3))
 
         def ask_time(self, peer: int) -> tuple[float, float, float] | None:
             raise AssertionError("nobody needs to be asked")
@@ -42,7 +42,7 @@ def test_ranks_of_one_host_share_its_clock() -> None:
 
 def test_one_rank_answers_for_its_host() -> None:
     class TwoHosts(Trips):
-        places = tuple(Place(node=host, host=host, pid=0) for host in ("a", "a", "b", "b"))
+        places = tuple(Place(node=host, host=host, machine="m", pid=0) for host in ("a", "a", "b", "b"))
 
     found = find_offsets(TwoHosts())
     assert found.offsets_s == pytest.approx((0.0, 0.0, 100.0, 100.0))

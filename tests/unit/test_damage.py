@@ -212,7 +212,7 @@ def test_a_damaged_file_can_be_resumed(pristine: Run, tmp_path: Path) -> None:
 def bare(lines: Sequence[AnyLine]) -> bytes:
     """As version 2 wrote them: no checksum, no end."""
     kept = [line for line in lines if line.line in ("header", "planned", "case", "op")]
-    texts = [to_json(line).replace('"schema_version":4', '"schema_version":2') for line in kept]
+    texts = [to_json(line).replace('"schema_version":5', '"schema_version":2') for line in kept]
     return "".join(f"{text}\n" for text in texts).encode()
 
 

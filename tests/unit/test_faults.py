@@ -14,7 +14,7 @@ from tp.errors import ConfigError, MeasurementError
 
 pytestmark = pytest.mark.unit
 
-PLACES = tuple(Place(node=f"node{rank}", host="h", pid=rank) for rank in range(3))
+PLACES = tuple(Place(node=f"node{rank}", host="h", machine="m", pid=rank) for rank in range(3))
 CLOSED = "[/x/gloo/transport/tcp/pair.cc:547] Connection closed by peer [127.0.0.1]:9. This is typically caused by"
 
 

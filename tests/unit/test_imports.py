@@ -17,7 +17,7 @@ MAX_FUNCTION_LINES = 60
 # What analysis may import of the harness.
 TORCHLESS_OF_BENCH = {
     *(f"bench.harness.record.{name}" for name in ("records", "files", "scan", "stats", "names", "parts")),
-    *(f"bench.harness.record.{name}" for name in ("arrivals", "interference")),
+    *(f"bench.harness.record.{name}" for name in ("arrivals", "grouping", "interference")),
     *(f"bench.harness.machine.{name}" for name in ("ask", "cgroup", "host", "judge", "nvlink", "nvml", "reading")),
 }
 

@@ -93,7 +93,7 @@ class ThreadRanks:
 
     def __init__(self, rank: int, size: int, meet: threading.Barrier, board: list[Any]) -> None:
         self.rank, self.size = rank, size
-        self.places = tuple(Place(node="here", host="here", pid=0) for _ in range(size))
+        self.places = tuple(Place(node="here", host="here", machine="m", pid=0) for _ in range(size))
         self._meet, self._board = meet, board
 
     def barrier(self) -> None:

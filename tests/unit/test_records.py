@@ -30,7 +30,7 @@ def test_every_kind_of_line_survives_its_file(tmp_path: Path) -> None:
     text = path.read_text(encoding="utf-8")
     assert text.endswith("\n")
     assert [json.loads(line)["line"] for line in text.splitlines()] == ["header", "planned", "case", "op"]
-    assert json.loads(text.splitlines()[0])["schema_version"] == 4
+    assert json.loads(text.splitlines()[0])["schema_version"] == 5
 
 
 FINITE = st.floats(allow_nan=False, allow_infinity=False)

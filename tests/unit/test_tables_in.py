@@ -91,7 +91,6 @@ def test_a_product(tmp_path: Path) -> None:
         source="s1",
         group="s1",
         kind="gemm",
-        nodes=1,
     )
     assert [row.key for row in rows] == ["bf16/nt", "bf16/nt", "fp8/nt"]
     assert [(row.source, row.group) for row in rows] == [("s1", "s1"), ("s1", "s1"), ("s9", "s9")]

@@ -1,6 +1,7 @@
 """The theory that measurements give: fitted curves, looked up by what an op is, and by where its times come from."""
 
 import itertools
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Final, Literal, Protocol, TypeVar
@@ -21,6 +22,7 @@ from tp.cost.curves.attention import AttentionCurve
 from tp.cost.curves.gemm import GemmCurve
 from tp.cost.curves.size import SizeCurve
 from tp.cost.curves.trust import EXTRAPOLATION_WIDENING, Fit, interval
+from tp.cost.networks import AtRate, at_other_rate, over_nodes
 from tp.cost.overheads import NONE, Overheads
 from tp.cost.priors import expected_contention, prior_attention, prior_decode, prior_elementwise, prior_gemm
 from tp.cost.theory import OpEstimate, TheoryName
@@ -34,6 +36,7 @@ from tp.units import DTYPE_BYTES
 CALIBRATION_VERSION: Final = 2
 # The source whose curves price layers where there is one: its products ran as those of a layer do, one after another.
 LAYERS: Final = "layers"
+_COLLECTIVE_KEY: Final = re.compile(r"[a-z_]+/\d+(x\d+(@(?P<network>[^/@#]+))?)?/\w+")
 # Log errors that stand between the rows of a curve and an op that is not of their sort, added to the curve's own.
 # Rows of another source: 35 to 46 % of them were inside of intervals that held 90 % of their own source's; half-widths
 # of 25 and 32 % would have held 90 % (A100 and H100, tables of aiconfigurator against Vidur's).
@@ -68,16 +71,22 @@ class Calibration:
     overheads: Overheads = NONE
     citations: dict[str, str] = field(default_factory=dict)
     """Where the sources that curves name were published."""
+    networks: dict[str, float] = field(default_factory=dict)
+    """One-way rate of a port, bytes a second, of the networks that collectives were measured over."""
 
     def __post_init__(self) -> None:
         for key in self.collectives:
-            words = key.split("#")[0].split("/")
-            if len(words) != 3 or not words[1].replace("x", "", 1).isdigit():
+            found = _COLLECTIVE_KEY.fullmatch(key.split("#")[0])
+            if found is None:
                 raise ValueError(f"collectives has {key!r}; a key is kind/ranks/dtype, such as all_reduce/8/bf16")
+            if found["network"] and found["network"] not in self.networks:
+                raise ValueError(
+                    f"collectives has {key!r}, but networks does not say how fast that is; calibrate again"
+                )
 
 
-def curve_key(op: Op, *, nodes: int = 1) -> str:
-    """Which curve of its kind prices an op; collectives over several nodes have curves of their own."""
+def curve_key(op: Op, *, network: str = "") -> str:
+    """Which curve of its kind prices an op; collectives over several nodes have curves of their own, by network."""
     match op:
         case Gemm():
             return f"{op.dtype}/{op.layout}"
@@ -87,8 +96,8 @@ def curve_key(op: Op, *, nodes: int = 1) -> str:
         case Elementwise():
             return f"{op.dtype}/{op.kind}"
         case Collective():
-            ranks = str(op.num_ranks) if nodes == 1 else f"{op.num_ranks}x{nodes}"
-            return f"{op.kind}/{ranks}/{op.dtype}"
+            nodes = f"x{op.num_nodes}" + (f"@{network}" if network else "") if op.num_nodes > 1 else ""
+            return f"{op.kind}/{op.num_ranks}{nodes}/{op.dtype}"
 
 
 def curve_sizes(op: Op) -> tuple[ArrayLike, ...]:
@@ -129,7 +138,11 @@ class CalibratedTheory:
             return known
         return replace(known, contention=expected_contention(self.device))
 
-    def price(self, op: Op, *, source: str | None = None, nodes: int = 1) -> OpEstimate | None:
+    def over(self, network: Link | None) -> "CalibratedTheory":
+        """The theory of such machines joined by another network."""
+        return replace(self, network=network)
+
+    def price(self, op: Op, *, source: str | None = None) -> OpEstimate | None:
         """Of an op timed alone the curve of its `source`; of a plan's, that of layers where there is one."""
         match op:
             case Gemm():
@@ -139,10 +152,11 @@ class CalibratedTheory:
             case Elementwise():
                 return _priced(find(self.calibration.elementwise, op, source) or self._expected_pass(), op)
             case Collective():
-                found = find(self.calibration.collectives, op, source, nodes=nodes)
+                name = "" if self.network is None else self.network.name
+                found = find(self.calibration.collectives, op, source, network=name)
                 if found is not None:
                     return _priced(found, op)
-                return self._over_nodes(op, nodes) if nodes > 1 else self._other_ranks(op)
+                return self._over_nodes(op, source) if op.num_nodes > 1 else self._other_ranks(op)
 
     def _expected_gemm(self, op: Gemm) -> tuple[GemmCurve, float] | None:
         curve = None if self.device is None else prior_gemm(self.device, op.dtype)
@@ -166,7 +180,7 @@ class CalibratedTheory:
             return self._by_steps(op, measured) if measured else None
         nodes = 1 if self.devices_per_node is None else -(-op.num_ranks // self.devices_per_node)
         if nodes > 1 and self.network is not None:
-            return self._over_nodes(op, nodes)
+            return self._over_nodes(replace(op, num_nodes=nodes), None)
         # Beyond a node whose network nobody described nothing of this holds but the order of magnitude.
         border = NODES_LOG_ERROR_90 if nodes > 1 else 0.0
         if law is not None:
@@ -183,13 +197,25 @@ class CalibratedTheory:
         error = max(border, scaled_log_error_90(link) + curve.fit.log_error_90)
         return interval(seconds, error, extrapolated=True)
 
-    def _over_nodes(self, op: Collective, nodes: int) -> OpEstimate | None:
-        """Of several nodes by NCCL's constants; of a network that nobody described nothing is known."""
-        link = self._gpu_link()
-        if link is None or self.network is None or op.num_ranks % nodes:
+    def _over_nodes(self, op: Collective, source: str | None) -> OpEstimate | None:
+        """By networks of other rates that were measured, else stage by stage.
+
+        Of a network that nobody described only what was measured over one as unknown.
+        """
+        known, network = self.calibration, self.network
+        if network is None or network.one_way_bytes_per_s is None:
             return None
-        seconds = prior_seconds(op.kind, op.size_bytes, op.num_ranks, link=link, num_nodes=nodes, network=self.network)
-        return interval(seconds, prior_log_error_90(link, num_nodes=nodes), extrapolated=True)
+        rates = []
+        for name, rate in known.networks.items():
+            found = find(known.collectives, op, source, network=name)
+            rates += [] if found is None else [AtRate(bytes_per_s=rate, curve=found[0], log_error=found[1])]
+        if rates:
+            return at_other_rate(op, network.one_way_bytes_per_s, rates)
+        unnamed = find(known.collectives, op, source)
+        if unnamed is not None:
+            return _priced(unnamed, op)
+        local = self._measured_ranks(replace(op, num_nodes=1)).get(op.num_ranks // op.num_nodes)
+        return over_nodes(op, self._gpu_link(), network, local)
 
     def _gpu_link(self) -> Link | None:
         """The link, if NCCL's constants are of it, or expected to be like those of it, and its rate is known."""
@@ -244,13 +270,13 @@ def _priced(found: tuple[_Curve[OpKind], float] | None, op: OpKind) -> OpEstimat
     return curve.fit.estimate(curve.seconds(op), curve_sizes(op), widening=distance)
 
 
-def find(curves: Mapping[str, C], op: Op, source: str | None, *, nodes: int = 1) -> tuple[C, float] | None:
+def find(curves: Mapping[str, C], op: Op, source: str | None, *, network: str = "") -> tuple[C, float] | None:
     """The curve that prices an op, and the log error that stands between its rows and the op.
 
     Of a known source its own curve; else the layers' for ops of no source, then the main one; each also of a sibling
     dtype, and at last of another layout of products.
     """
-    same, straight = _keys(curve_key(op, nodes=nodes))
+    same, straight = _keys(curve_key(op, network=network))
     if source is not None:
         for at, (name, curve) in itertools.product(same, curves.items()):
             if name.split("#")[0] == at and source in curve.sources:

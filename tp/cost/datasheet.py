@@ -5,6 +5,7 @@ A rate that no source states bounds nothing: the op's other bounds stand, and an
 
 from dataclasses import dataclass, replace
 from functools import reduce
+from math import inf
 
 from tp.cost.overheads import NONE, Overheads
 from tp.cost.theory import OpEstimate, TheoryName, point
@@ -25,10 +26,10 @@ class DatasheetTheory:
     bounds: bool = True
     overheads: Overheads = NONE
 
-    def price(self, op: Op, *, nodes: int | None = None) -> OpEstimate | None:
-        """Of a collective over `nodes`, by default as few as hold its ranks."""
+    def price(self, op: Op) -> OpEstimate | None:
+        """Of a collective over as many nodes as it says, or more where they do not hold its ranks."""
         if isinstance(op, Collective):
-            return self._collective(op, self.node.num_nodes(op.num_ranks) if nodes is None else nodes)
+            return self._collective(op, max(op.num_nodes, self.node.num_nodes(op.num_ranks)))
         bounds = []
         peak = self.node.device.dense_peak(op.dtype)
         if peak is not None and not isinstance(op, Elementwise):
@@ -47,7 +48,8 @@ class DatasheetTheory:
             once = op.kind == "all_reduce" and self.network.kind == "infiniband"
             crossing = op.size_bytes * (1.0 if once else bus_factor(op.kind, nodes))
             # Of sends along a ring of ranks only one leaves a node.
-            bounds.append(crossing / (port * (1 if op.kind == "send_recv" else inside.num_ranks)))
+            ports = 1 if op.kind == "send_recv" else min(inside.num_ranks, self.network.ports_per_node or inf)
+            bounds.append(crossing / (port * ports))
         return point(reduce(larger, bounds)) if bounds else None
 
     def _least_sent(self, op: Collective) -> float:

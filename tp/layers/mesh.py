@@ -7,6 +7,8 @@ import torch
 import torch.distributed as dist
 import torch.testing._internal.distributed.fake_pg  # registers the backend "fake"
 
+from tp.placement import groups
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Mesh:
@@ -38,16 +40,19 @@ def emulated_mesh(size: int, *, device: torch.device) -> Mesh:
     return Mesh(rank=0, size=size, device=device, group=None)
 
 
-def split_world(size: int, *, device: torch.device, timeout_s: float | None = None) -> Mesh:
-    """Cut the world into groups of `size` consecutive ranks; every rank of the world must call it.
+def split_world(
+    size: int, *, device: torch.device, timeout_s: float | None = None, nodes: int = 1, on_node: int | None = None
+) -> Mesh:
+    """Cut the world into groups of `size`, each over `nodes`; every rank of the world must call it.
 
-    A collective that takes longer than `timeout_s` fails (torch's default where None: 10 to 30 minutes).
+    `on_node` ranks are on each node, by default all. A collective that takes longer than `timeout_s` fails (torch's
+    default where None: 10 to 30 minutes).
     """
     if size == 1:
         return lone_mesh(device)
     world = dist.get_world_size()
-    assert world % size == 0, f"a world of {world} has no groups of {size}"
+    ranks = groups(size, world=world, on_node=on_node or world, nodes=nodes)
     timeout = None if timeout_s is None else timedelta(seconds=timeout_s)
-    group, _ = dist.new_subgroups(group_size=size, timeout=timeout)
-    silent_group, _ = dist.new_subgroups(group_size=size, backend="fake")
+    group, _ = dist.new_subgroups_by_enumeration(ranks, timeout=timeout)
+    silent_group, _ = dist.new_subgroups_by_enumeration(ranks, backend="fake")
     return Mesh(rank=dist.get_rank(group), size=size, device=device, group=group, silent_group=silent_group)

@@ -130,6 +130,7 @@ class Emitter:
             dtype=self.case.workload.activation_dtype,
             backend=self.backend,
             overlaps=overlaps,
+            num_nodes=self.case.nodes,
         )
 
 

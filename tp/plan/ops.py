@@ -147,6 +147,8 @@ class Collective:
     backend: Backend
     overlaps: bool = False
     """Whether compute goes on while it is under way; otherwise it is waited for at once."""
+    num_nodes: int = 1
+    """Over which its ranks lie, as many on each."""
     op: Literal["collective"] = "collective"
 
     @property

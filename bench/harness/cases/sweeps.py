@@ -168,6 +168,7 @@ def collective_ops(
     dtype: Dtype,
     *,
     num_ranks: int,
+    num_nodes: int = 1,
     backend: Backend,
     kinds: Sequence[CollectiveKind] = COLLECTIVE_KINDS,
 ) -> list[Collective]:
@@ -176,7 +177,13 @@ def collective_ops(
     doublings = int(math.log2(high / low))
     return [
         Collective(
-            kind=kind, direction="forward", num_ranks=num_ranks, size_bytes=low << i, dtype=dtype, backend=backend
+            kind=kind,
+            direction="forward",
+            num_ranks=num_ranks,
+            num_nodes=num_nodes,
+            size_bytes=low << i,
+            dtype=dtype,
+            backend=backend,
         )
         for kind in kinds
         for i in range(doublings + 1)

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bench.harness.machine.judge import MarkKind
+from bench.harness.record.grouping import Groups, by_group
 from bench.harness.record.records import CaseResult, Header, PartTimes, Planned
 from bench.harness.record.stats import Summary, summarise
 from tp.cost.theory import Estimate, PartEstimate, TheoryName
@@ -126,7 +127,7 @@ def _summaries(result: CaseResult) -> Iterator[tuple[str, Summary]]:
         return
     by_part: dict[str, NDArray[np.float64]] = {}
     for times in joined_rings(by_task["parts"].parts):
-        by_part[times.part] = by_part.get(times.part, 0.0) + transfer_or_all(times, result.groups)
+        by_part[times.part] = by_part.get(times.part, 0.0) + transfer_or_all(times, result.grouping)
     for name, by_rank in by_part.items():
         yield name, summarise(by_rank.max(axis=1).tolist())
 
@@ -157,13 +158,13 @@ def _seconds_of(estimate: Estimate | None, name: str) -> float | None:
     return None if expected is None else expected.seconds
 
 
-def transfer_or_all(times: PartTimes, groups: int) -> NDArray[np.float64]:
+def transfer_or_all(times: PartTimes, groups: Groups) -> NDArray[np.float64]:
     """[iteration, rank] of a compute part, which its ranks do for themselves; [iteration, group] of a collective."""
     by_rank = np.array(times.times_s)
     if times.part not in COLLECTIVE_KINDS:
         return by_rank
-    # The ranks of a group are next to each other; its fastest one waited for nobody.
-    transfer: NDArray[np.float64] = by_rank.reshape(len(by_rank), groups, -1).min(axis=2)
+    # The fastest rank of a group waited for nobody.
+    transfer: NDArray[np.float64] = by_group(by_rank, groups).min(axis=2)
     return transfer
 
 

@@ -18,6 +18,7 @@ Schema history
      Files of version 1 and 2 are read as they are.
   4  ops timed alone also inside a pass, after a product; cases of the launch probe beside ops; ops that only move
      memory.
+  5  several nodes: over how many a case's group and a collective lie, which ranks form a group, the network between.
 """
 
 from dataclasses import dataclass, field
@@ -27,14 +28,15 @@ from pydantic import Field, with_config
 
 from bench.harness.machine.judge import MarkKind
 from bench.harness.machine.reading import Reading
+from bench.harness.record.grouping import Groups, Members
 from tp.case import Case
 from tp.cost.theory import Estimate, OpEstimate, TheoryName
-from tp.hardware import Node
+from tp.hardware import Link, Node
 from tp.plan.memory import Holding
 from tp.plan.ops import AttentionCore, Backend, Collective, CollectiveKind, Direction, Elementwise, Gemm, Part
 from tp.schema import STRICT
 
-SCHEMA_VERSION: Final = 4
+SCHEMA_VERSION: Final = 5
 
 AnyOp = Annotated[Gemm | AttentionCore | Elementwise | Collective, Field(discriminator="op")]
 Times = tuple[tuple[float, ...], ...]
@@ -160,13 +162,15 @@ class Header:
     """What is true of the whole run."""
 
     line: Literal["header"] = "header"
-    schema_version: Literal[1, 2, 3, 4] = SCHEMA_VERSION
+    schema_version: Literal[1, 2, 3, 4, 5] = SCHEMA_VERSION
     created: str
     command: tuple[str, ...]
     world: int
     num_nodes: int
     backend: Backend
     hardware: Node
+    network: Link | None = None
+    """One port of what joins the nodes, where it was described."""
     calibration: str | None
     """Which calibration the estimates used: the path of the file, or in words."""
     environment: dict[str, Any]
@@ -207,11 +211,18 @@ class CaseResult:
     """Why it failed or was skipped."""
     groups: int
     """Tensor-parallel groups that ran side by side."""
+    members: Members = ()
+    """The ranks of each, where they are not next to each other."""
     checks: tuple[CheckResult, ...]
     samples: tuple[Samples, ...]
     observed: Observation | None = None
     traffic: Traffic | None = None
     marks: tuple[BlockMark, ...] = ()
+
+    @property
+    def grouping(self) -> Groups:
+        """Which ranks formed a group."""
+        return self.members or self.groups
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -247,6 +258,14 @@ class OpResult:
     delayed: Samples | None = None
     """The same with a delay planted on one rank, as a control of the skew that is reported."""
     marks: tuple[BlockMark, ...] = ()
+    members: Members = ()
+    """The ranks of each group, where they are not next to each other."""
+
+    @property
+    def grouping(self) -> Groups:
+        """Which ranks took part in a collective together."""
+        assert isinstance(self.op, Collective), "only collectives have groups"
+        return self.members or len(self.samples.times_s[0]) // self.op.num_ranks
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -51,6 +51,8 @@ class BlockFlags(RunFlags):
     """Tokens in the KV cache in decode (default: --seq)."""
     chunks: str = ""
     """Pieces that a rank's tokens are sent in under overlap (default: as many as the estimate finds best)."""
+    nodes: str = ""
+    """Over how many nodes a TP group's ranks lie (default: as few as hold them); 1,2 also crosses on purpose."""
     recompute: str = ""
     """none, selective, full: which activations training makes again in the backward (default: none)."""
     emulate_tp: str = ""
@@ -76,6 +78,14 @@ class BlockSettings:
     emulates: bool
     """Whether one rank stands for all: nothing is sent."""
 
+    @property
+    def on_node(self) -> int:
+        """Ranks on each node; those of a dry run as the hardware's nodes would have them."""
+        if not self.dry_run:
+            return self.run.launch.local_world
+        least = self.run.node.num_nodes(self.world)
+        return self.world // least if self.world % least == 0 else self.world
+
     def cases(self) -> list[PlannedCase]:
         """Every case of the suite in this world."""
         theories = self.run.theories()
@@ -84,7 +94,9 @@ class BlockSettings:
             return choose_chunks(case, theories, backend=self.run.backend)
 
         world = None if self.emulates else self.world
-        cases = expand(self.suite, self.block, world=world, chosen=self.chosen, choose_chunks=chunks)
+        cases = expand(
+            self.suite, self.block, world=world, chosen=self.chosen, choose_chunks=chunks, on_node=self.on_node
+        )
         twice = [key for key, count in Counter(planned.case.key for planned in cases).items() if count > 1]
         if twice:
             raise ConfigError(f"{twice[0]}: is asked for twice; give models of different shapes different names")
@@ -152,6 +164,7 @@ def _suite(block: Block, flags: BlockFlags) -> Suite:
         "context": _listed(flags.context, lambda word: positive_int(word, flag="--context"), "--context"),
         "dtype": choice(flags.dtype, DTYPES, flag="--dtype") if flags.dtype else None,
         "chunks": positive_int(flags.chunks, flag="--chunks") if flags.chunks else None,
+        "nodes": _listed(flags.nodes, lambda word: positive_int(word, flag="--nodes"), "--nodes"),
         "recompute": _listed(flags.recompute, lambda word: choice(word, RECOMPUTES, flag="--recompute"), "--recompute"),
     }
     return replace(suite, **{key: value for key, value in given.items() if value is not None})  # type: ignore[arg-type]

@@ -22,11 +22,13 @@ from tp.cost.known import known_calibration
 from tp.cost.theory import Theory
 from tp.errors import ConfigError, TpbenchError
 from tp.flags import choice, positive_float
-from tp.hardware import Link, Node
+from tp.hardware import Link, Node, load_network
 from tp.plan.ops import Backend
 from tp.probe import resolve_node
 
 RUNS: Final = Path("runs")
+# Set by scripts/netlab, which knows the links that it made.
+NETWORK_VARIABLE: Final = "TPBENCH_NETWORK"
 # Less than the ranks need to meet; more than anybody waits for.
 MIN_TIMEOUT_S: Final = 1.0
 MAX_TIMEOUT_S: Final = 86_400.0
@@ -42,6 +44,8 @@ class RunFlags:
     """A name of configs/hardware, a TOML file, or auto to probe the machine."""
     link: str = ""
     """Which of the hardware's links the estimate uses (default: its first)."""
+    network: str = ""
+    """What joins the nodes, a name of configs/networks or a TOML file (default: $TPBENCH_NETWORK)."""
     calibration: str = ""
     """File of `python -m analysis calibrate` (default: for GPUs what is shipped, or expected of the data sheet)."""
     out: str = ""
@@ -68,6 +72,8 @@ class RunSettings:
     device: DeviceKind
     node: Node
     link: Link
+    network: Link | None
+    """One port of what joins the nodes, where it is described."""
     calibration_label: str | None
     calibration: Calibration | None
     timeout_s: float
@@ -77,7 +83,7 @@ class RunSettings:
 
     def theories(self) -> list[Theory]:
         """The theories that the run's inputs allow; the best is the last."""
-        return make_theories(node=self.node, link=self.link, calibration=self.calibration)
+        return make_theories(node=self.node, link=self.link, calibration=self.calibration, network=self.network)
 
     @property
     def backend(self) -> Backend:
@@ -121,6 +127,7 @@ def resolve_run(flags: RunFlags, *, name: str, dry_run: bool = False) -> RunSett
         device=device,
         node=node,
         link=link,
+        network=_network(flags.network),
         calibration_label=None if known is None else known.label,
         calibration=None if known is None else known.calibration,
         timeout_s=_timeout_s(flags.timeout),
@@ -128,6 +135,12 @@ def resolve_run(flags: RunFlags, *, name: str, dry_run: bool = False) -> RunSett
         resume=flags.resume,
         out=_out(flags.out, name, leads=launch.leads, resume=flags.resume),
     )
+
+
+def _network(name: str) -> Link | None:
+    """The network that is named, or that a laboratory of links tells of; None where nobody describes one."""
+    name = name or os.environ.get(NETWORK_VARIABLE, "")
+    return load_network(name) if name else None
 
 
 def _timeout_s(text: str) -> float:

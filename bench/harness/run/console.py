@@ -125,9 +125,8 @@ def arrival_table(results: Sequence[OpResult], *, world: int) -> Table:
         table.add_column(heading, justify="left" if heading in ("op", "size") else "right")
     for result in results:
         assert isinstance(result.op, Collective), "only collectives are arrived at"
-        groups = world // result.op.num_ranks
-        found = of_pass(result.samples, groups=groups)
-        late = None if result.delayed is None else of_pass(result.delayed, groups=groups)
+        found = of_pass(result.samples, groups=result.grouping)
+        late = None if result.delayed is None else of_pass(result.delayed, groups=result.grouping)
         if found is None:
             continue
         cells = [

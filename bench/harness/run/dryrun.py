@@ -79,16 +79,18 @@ def dry_run(settings: BlockSettings) -> None:
     console = make_console(leads=settings.run.launch.leads)
     dist.init_process_group("fake", store=FakeStore(), rank=0, world_size=settings.world)
     try:
-        meshes: dict[int, Mesh] = {}
+        meshes: dict[tuple[int, int], Mesh] = {}
         for planned in cases:
-            tp = planned.case.tp
-            if tp not in meshes:
-                meshes[tp] = split_world(tp, device=torch.device(settings.run.device))
+            placement = tp, nodes = planned.case.tp, planned.case.nodes
+            if placement not in meshes:
+                device = torch.device(settings.run.device)
+                meshes[placement] = split_world(tp, device=device, nodes=nodes, on_node=settings.on_node)
             if planned.skip is not None:
                 console.print(f"{planned.case.key}: skipped, {planned.skip}", markup=False)
                 continue
             plan = build_plan(planned.case, backend=settings.run.backend)
-            problems = disagreements(planned, plan, replace(meshes[tp], device=fake_device(planned, meshes[tp])))
+            mesh = meshes[placement]
+            problems = disagreements(planned, plan, replace(mesh, device=fake_device(planned, mesh)))
             if problems:
                 raise MeasurementError(f"{planned.case.key}: {'; '.join(problems)}")
             console.print(

@@ -23,6 +23,7 @@ from bench.harness.timing.gathered import Measured
 from bench.harness.timing.measure import Policy, measure
 from bench.harness.timing.task import Task
 from bench.harness.world.faults import attempt
+from bench.harness.world.launch import members_of
 from tp.layers.build import BlockWeights
 from tp.layers.mesh import Mesh
 from tp.layers.wire import Unwatched, Wire
@@ -66,20 +67,21 @@ def run_group(
     group: Sequence[PlannedCase], mesh: Mesh, *, session: Session, settings: BlockSettings
 ) -> tuple[Telemetry | None, list[CaseResult]]:
     """Check and time the cases; the machine's state meanwhile, and what came of each, in the order they were given."""
-    return _Group(mesh, session, settings).run(group)
+    return _Group(mesh, group[0].case.nodes, session, settings).run(group)
 
 
 def time_again(
     group: Sequence[PlannedCase], mesh: Mesh, *, session: Session, settings: BlockSettings
 ) -> Samples | None:
     """The first case's whole pass, all cases of the group taking turns once more; None where that fails."""
-    return _Group(mesh, session, settings).time_again(group)
+    return _Group(mesh, group[0].case.nodes, session, settings).time_again(group)
 
 
 class _Group:
-    def __init__(self, mesh: Mesh, session: Session, settings: BlockSettings) -> None:
+    def __init__(self, mesh: Mesh, nodes: int, session: Session, settings: BlockSettings) -> None:
         self.mesh, self.session, self.settings = mesh, session, settings
         self.groups = max(1, session.ranks.size // mesh.size)
+        self.members = members_of(mesh.size, nodes, settings.run.launch)
 
     def run(self, group: Sequence[PlannedCase]) -> tuple[Telemetry | None, list[CaseResult]]:
         done: dict[str, CaseResult] = {}
@@ -189,6 +191,7 @@ class _Group:
             "ok" if problem is None else "failed",
             problem,
             groups=self.groups,
+            members=self.members,
             checks=checks,
             samples=tuple(
                 replace(found, task=name.removeprefix(prefix))

@@ -1,5 +1,6 @@
 """What a run writes down: its header, the plan and estimates of each case, and what came of it."""
 
+from collections import Counter
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from math import isfinite
@@ -8,6 +9,7 @@ from bench.harness.cases.checks import Check
 from bench.harness.machine.environment import environment
 from bench.harness.machine.judge import warnings
 from bench.harness.machine.probe import Probe
+from bench.harness.record.grouping import Members
 from bench.harness.record.records import (
     BlockMark,
     CaseResult,
@@ -24,8 +26,7 @@ from bench.harness.run.block_flags import BlockSettings
 from bench.harness.run.cli import RunSettings
 from bench.harness.timing.clock import Clock
 from bench.harness.world.faults import RunEnded
-from bench.harness.world.launch import Launch
-from bench.harness.world.ranks import Ranks
+from bench.harness.world.ranks import Place, Ranks
 from tp.cost.theory import estimate_plan
 from tp.plan.build import build_plan
 from tp.plan.memory import plan_memory
@@ -42,9 +43,10 @@ def header_line(run: RunSettings, ranks: Ranks, clock: Clock, probe: Probe) -> H
         num_nodes=run.launch.num_nodes,
         backend=run.backend,
         hardware=run.node,
+        network=run.network,
         calibration=run.calibration_label,
         environment={"ranks": [ours for ours, _ in found]},
-        oversubscribed=oversubscribed(run.device, run.launch, run.node.num_devices),
+        oversubscribed=oversubscribed(run.device, ranks.places, run.node.num_devices),
         warnings=tuple(
             f"rank {rank} on {ranks.places[rank].node}: {warning}"
             for rank, (_, theirs) in enumerate(found)
@@ -62,10 +64,14 @@ def header_line(run: RunSettings, ranks: Ranks, clock: Clock, probe: Probe) -> H
     )
 
 
-def oversubscribed(kind: str, launch: Launch, num_devices: int) -> str | None:
-    """Why the ranks share devices, if they do: their times are then not comparable with others'."""
-    if kind == "cpu" and launch.local_world > num_devices:
-        return f"{launch.local_world} ranks share {num_devices} cores"
+def oversubscribed(kind: str, places: Sequence[Place], num_devices: int) -> str | None:
+    """Why the ranks share devices, if they do: their times are then not comparable with others'.
+
+    Nodes that are namespaces or containers of one machine share its cores.
+    """
+    most = max(Counter(place.machine for place in places).values())
+    if kind == "cpu" and most > num_devices:
+        return f"{most} ranks share {num_devices} cores"
     return None
 
 
@@ -91,6 +97,7 @@ def case_line(
     reason: str | None = None,
     *,
     groups: int,
+    members: Members = (),
     checks: tuple[CheckResult, ...] = (),
     samples: tuple[Samples, ...] = (),
     observed: Observation | None = None,
@@ -103,6 +110,7 @@ def case_line(
         status=status,
         reason=reason,
         groups=groups,
+        members=members,
         checks=checks,
         samples=samples,
         observed=observed,

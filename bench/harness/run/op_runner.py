@@ -36,11 +36,13 @@ from bench.harness.timing.method import Method
 from bench.harness.timing.replay import replayed
 from bench.harness.timing.task import Instruments, Task
 from bench.harness.world.faults import attempt
+from bench.harness.world.launch import members_of
 from tp.cost.theory import OpEstimate, TheoryName
 from tp.errors import ConfigError, MeasurementError
 from tp.flags import choice, parse_flags, positive_float, positive_int
 from tp.layers.collectives import GroupCollectives
-from tp.layers.mesh import split_world
+from tp.layers.mesh import Mesh, split_world
+from tp.placement import spreads
 from tp.plan.ops import Collective, Elementwise, Op, is_stream
 from tp.probe import native_dtypes
 from tp.suite import defaults
@@ -106,7 +108,7 @@ def measure_compute() -> None:
 
 
 def measure_collectives() -> None:
-    """`bench/collectives.py`: every collective over sizes that double, for every degree that divides the world."""
+    """`bench/collectives.py`: every collective over sizes that double, for every degree, within nodes and across."""
     flags = parse_flags(
         RunFlags, prog="bench/collectives.py", description="Measure all-reduce, all-gather, reduce-scatter, send/recv."
     )
@@ -115,8 +117,17 @@ def measure_collectives() -> None:
     world, backend = run.launch.world, run.backend
     if world == 1:
         raise ConfigError("bench/collectives.py: one rank says nothing to itself; use torchrun --nproc-per-node 2")
-    degrees = [n for n in range(2, world + 1) if world % n == 0]
-    sweeps = [(n, list[Op](collective_ops(RANGES[run.device], dtype, num_ranks=n, backend=backend))) for n in degrees]
+    placements = [
+        (size, nodes)
+        for size in range(2, world + 1)
+        if world % size == 0
+        for nodes in spreads(size, world=world, on_node=run.launch.local_world)
+    ]
+    ranges = RANGES[run.device]
+    sweeps = [
+        (n, list[Op](collective_ops(ranges, dtype, num_ranks=n, num_nodes=nodes, backend=backend)))
+        for n, nodes in placements
+    ]
     _run(Bench(title="collectives", sweeps=lambda opened: sweeps), run, seconds=flags.seconds)
 
 
@@ -171,7 +182,7 @@ def _run(bench: Bench, run: RunSettings, *, seconds: str) -> None:
         with progress_bar(console) as bar:
             task = bar.add_task(f"measuring {bench.title}", total=num_ops)
             for size, ops in todo:
-                mesh = split_world(size, device=opened.device, timeout_s=run.timeout_s)
+                mesh = _mesh(size, ops, run, opened)
                 for turn in _turns(ops, bench.turn):
                     share_s = budget_s * len(turn) / num_ops
                     for result in _measure_turn(turn, GroupCollectives(mesh), share_s, session=opened, run=run):
@@ -223,6 +234,7 @@ def _measure_turn(
             overlapped=measured.samples.get(f"{OVERLAPPED}{number}"),
             delayed=measured.samples.get(f"{DELAYED}{number}"),
             marks=measured.marks,
+            members=members_of(op.num_ranks, op.num_nodes, run.launch) if isinstance(op, Collective) else (),
         )
         for number, (op, estimates) in enumerate(zip(ops, priced, strict=True))
     ]
@@ -253,6 +265,14 @@ def _tasks(ops: Sequence[Op], collectives: GroupCollectives, instruments: Instru
     return tasks
 
 
+def _mesh(size: int, ops: Sequence[Op], run: RunSettings, session: Session) -> Mesh:
+    """Groups of `size`, over the nodes that the ops say, which are alike in that."""
+    nodes = next((op.num_nodes for op in ops if isinstance(op, Collective)), 1)
+    return split_world(
+        size, device=session.device, timeout_s=run.timeout_s, nodes=nodes, on_node=run.launch.local_world
+    )
+
+
 def _repeat_first(results: Sequence[OpResult], run: RunSettings, session: Session, *, seconds: float) -> None:
     """Time the first turn once more, so that the record tells how far the machine drifted meanwhile."""
     if not results:
@@ -261,7 +281,7 @@ def _repeat_first(results: Sequence[OpResult], run: RunSettings, session: Sessio
     ops = [result.op for result in results]
     instruments.guard.at(_name(ops[0]), "timing once more")
     size = ops[0].num_ranks if isinstance(ops[0], Collective) else 1
-    collectives = GroupCollectives(split_world(size, device=session.device, timeout_s=run.timeout_s))
+    collectives = GroupCollectives(_mesh(size, ops, run, session))
     again = attempt(instruments.ranks, "timing", lambda: _measure(ops, collectives, seconds, instruments, run))
     if isinstance(again, str):
         return

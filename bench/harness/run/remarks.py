@@ -4,6 +4,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 
 from bench.harness.record.arrivals import Arrivals, of_pass, within_pass
+from bench.harness.record.grouping import Groups
 from bench.harness.record.interference import Contention, OverRanks, contention, over_ranks, sent_over_planned
 from bench.harness.record.names import COMMUNICATION, DELAYED, FULL, PARTS
 from bench.harness.record.records import BlockMark, CaseResult, Planned, Samples, Traffic
@@ -18,11 +19,11 @@ def remarks(planned: Planned, result: CaseResult, *, late_rank: int | None) -> l
     if FULL in by_task and len(by_task[FULL].times_s[0]) > 1:
         lines.append(_spread(over_ranks(by_task[FULL])))
     if PARTS in by_task:
-        inside = list(within_pass(by_task[PARTS], planned.ops, groups=result.groups))
+        inside = list(within_pass(by_task[PARTS], planned.ops, groups=result.grouping))
         lines += [_skew(max(inside, key=lambda each: each.skew.median_s), len(inside))] if inside else []
     found = contention(result)
     lines += [] if found is None else list(_contention(found))
-    lines += [] if late_rank is None else _delays(by_task, planned.ops, result.groups, late_rank)
+    lines += [] if late_rank is None else _delays(by_task, planned.ops, result.grouping, late_rank)
     lines += [] if result.traffic is None else [_traffic(result.traffic)]
     return [*lines, *marked(result.marks)]
 
@@ -54,7 +55,7 @@ def _contention(found: Contention) -> Iterator[str]:
         yield f"contention: {found.uncovered} passes outlasted what ran beside them; their slow-down is a lower bound"
 
 
-def _delays(by_task: dict[str, Samples], ops: Sequence[Op], groups: int, late_rank: int) -> Iterator[str]:
+def _delays(by_task: dict[str, Samples], ops: Sequence[Op], groups: Groups, late_rank: int) -> Iterator[str]:
     late = f"{DELAYED}{COMMUNICATION}"
     if late in by_task and COMMUNICATION in by_task:
         before, after = of_pass(by_task[COMMUNICATION], groups=groups), of_pass(by_task[late], groups=groups)

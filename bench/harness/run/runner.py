@@ -22,6 +22,9 @@ from tp.errors import ConfigError, MeasurementError
 from tp.layers.mesh import Mesh, emulated_mesh, split_world
 from tp.suite import PlannedCase, interleaved
 
+Placement = tuple[int, int]
+"""Ranks of a group, and the nodes that they lie over."""
+
 
 def run_block(block: Block) -> None:
     """What `torchrun bench/<block>.py` does."""
@@ -67,16 +70,16 @@ def _measure_all(
     todo: Sequence[PlannedCase], plans: dict[str, Planned], *, settings: BlockSettings, session: Session
 ) -> list[CaseResult]:
     """Group after group, each case written and shown as soon as it is done; the first case once more at the end."""
-    meshes: dict[int, Mesh] = {}
+    meshes: dict[Placement, Mesh] = {}
     results: list[CaseResult] = []
     with progress_bar(session.console) as bar:
         task = bar.add_task("measuring", total=len(todo))
         for group in interleaved(todo):
-            tp = group[0].case.tp
-            if tp not in meshes:
-                meshes[tp] = _mesh(tp, settings, session)
+            placement = _placement(group)
+            if placement not in meshes:
+                meshes[placement] = _mesh(placement, settings, session)
             bar.update(task, description=escape(group[0].case.key))
-            telemetry, found = run_group(group, meshes[tp], session=session, settings=settings)
+            telemetry, found = run_group(group, meshes[placement], session=session, settings=settings)
             if telemetry is not None:
                 session.writer.append(telemetry)
             for result in found:
@@ -88,17 +91,24 @@ def _measure_all(
     return results
 
 
-def _mesh(tp: int, settings: BlockSettings, session: Session) -> Mesh:
+def _placement(group: Sequence[PlannedCase]) -> Placement:
+    return group[0].case.tp, group[0].case.nodes
+
+
+def _mesh(placement: Placement, settings: BlockSettings, session: Session) -> Mesh:
+    tp, nodes = placement
     session.instruments.guard.at(f"tp {tp}", "joining groups")
     if settings.emulates:
         return emulated_mesh(tp, device=session.device)
-    return split_world(tp, device=session.device, timeout_s=settings.run.timeout_s)
+    return split_world(
+        tp, device=session.device, timeout_s=settings.run.timeout_s, nodes=nodes, on_node=settings.on_node
+    )
 
 
 def _repeat_first(
     todo: Sequence[PlannedCase],
     results: Sequence[CaseResult],
-    meshes: dict[int, Mesh],
+    meshes: dict[Placement, Mesh],
     *,
     settings: BlockSettings,
     session: Session,
@@ -110,7 +120,7 @@ def _repeat_first(
     if group is None:
         return
     first = good[group[0].case.key]
-    again = time_again(group, meshes[group[0].case.tp], session=session, settings=settings)
+    again = time_again(group, meshes[_placement(group)], session=session, settings=settings)
     if again is None:
         return
     before = next(sample for sample in first.samples if sample.task == again.task)

@@ -15,6 +15,7 @@ from torch.distributed.rendezvous import rendezvous
 
 from bench.harness.world.ranks import LoneRank, Ranks, WorldRanks, own_place
 from tp.errors import ConfigError, MeasurementError
+from tp.placement import groups
 from tp.plan.ops import Backend
 
 # Of glibc's malloc.h.
@@ -60,6 +61,14 @@ def _number(environ: Mapping[str, str], name: str, default: int) -> int:
     if not text.isdecimal():
         raise ConfigError(f"{name}={text}: is not a number; start the ranks with torchrun, or unset it")
     return int(text)
+
+
+def members_of(size: int, nodes: int, launch: Launch) -> tuple[tuple[int, ...], ...]:
+    """The ranks of each group of `size` over `nodes`; none where they are next to each other."""
+    if nodes == 1 or launch.world == size:
+        return ()
+    found = groups(size, world=launch.world, on_node=launch.local_world, nodes=nodes)
+    return () if found == groups(size, world=launch.world, on_node=launch.world, nodes=1) else tuple(map(tuple, found))
 
 
 def backend_of(kind: DeviceKind) -> Backend:

@@ -23,7 +23,9 @@ class Place:
     node: str
     """The node's name: Slurm's where it gives one, else the host's."""
     host: str
-    """The same for all ranks that share a host and its clocks."""
+    """The same for all ranks that share a host, its clocks and its process numbers."""
+    machine: str
+    """The same for all ranks that share a kernel, and so its cores, whatever it calls itself to each of them."""
     pid: int
 
 
@@ -31,7 +33,8 @@ def own_place() -> Place:
     """Where this process runs."""
     host = os.uname().nodename
     boot = _BOOT_ID.read_text().strip() if _BOOT_ID.is_file() else ""
-    return Place(node=os.environ.get("SLURMD_NODENAME", host), host=f"{host} {boot}".strip(), pid=os.getpid())
+    node = os.environ.get("SLURMD_NODENAME", host)
+    return Place(node=node, host=f"{host} {boot}".strip(), machine=boot or host, pid=os.getpid())
 
 
 class Ranks(Protocol):

@@ -13,7 +13,7 @@ from analysis.measured.op import is_of, part_times
 from bench.harness.machine.judge import MarkKind
 from bench.harness.record.parts import THROTTLING, WHOLES, joined_rings, transfer_or_all
 from bench.harness.record.records import BlockMark, CaseResult, OpResult
-from tp.plan.ops import Op
+from tp.plan.ops import Collective, Op
 
 Times = NDArray[np.float64]
 DISTURBING: Final[frozenset[MarkKind]] = frozenset(("steal", "others"))
@@ -48,8 +48,9 @@ def op_series(result: OpResult) -> dict[str, Times]:
 
 def op_name(op: Op) -> str:
     """An op in one line, the same for the same work: gemm qkv forward nt 64 1280 2048 fp32."""
-    values = [op.op, *(getattr(op, each.name) for each in fields(op) if each.name not in ("op", "needs"))]
-    return " ".join(str(value) for value in values)
+    values = [op.op, *(getattr(op, each.name) for each in fields(op) if each.name not in ("op", "needs", "num_nodes"))]
+    nodes = f" over {op.num_nodes} nodes" if isinstance(op, Collective) and op.num_nodes > 1 else ""
+    return " ".join(str(value) for value in values) + nodes
 
 
 def throttled_share(marks: tuple[BlockMark, ...], rounds: int) -> float:

@@ -295,6 +295,7 @@ def test_a_report_needs_neither_torch_nor_the_runner() -> None:
         "bench.harness.record",
         "bench.harness.record.arrivals",
         "bench.harness.record.files",
+        "bench.harness.record.grouping",
         "bench.harness.record.interference",
         "bench.harness.record.names",
         "bench.harness.record.parts",

@@ -15,6 +15,7 @@ import torch.distributed._symmetric_memory  # registers torch.ops.symm_mem
 from torch import Tensor
 
 from tp.layers.mesh import Mesh
+from tp.layers.transfers import PairedRing, PostedRing, Ring, SilentRing, start_direct_all_gather
 
 
 def _single(new: str, old: str) -> Callable[..., object]:
@@ -61,8 +62,8 @@ class Collectives(Protocol):
         """Begin a reduce-scatter of `full`, which must live until it is waited for; the tensor that it will fill."""
         ...
 
-    def exchange(self, sent: Tensor, received: Tensor) -> Wait:
-        """Begin to send to the next rank and receive the one before's, all ranks at once: one step of a ring."""
+    def ring(self, received: Sequence[Tensor], tag: int) -> Ring:
+        """Room for every receive of a ring of sends; two rings under way at once have different tags."""
         ...
 
     def gather_matmul(self, shard: Tensor, matrix: Tensor) -> tuple[Tensor, Tensor]:
@@ -102,14 +103,16 @@ class GroupCollectives(_Composed):
         """`overlaps`: whether what was started may still be under way when the call returns."""
         self.mesh = mesh
         self._overlaps = overlaps
+        self._over_gloo = mesh.group is not None and dist.get_backend(mesh.group) == "gloo"
 
     def all_reduce(self, x: Tensor) -> Tensor:
         dist.all_reduce(x, group=self.mesh.group)
         return x
 
     def all_gather(self, shard: Tensor) -> Tensor:
-        full = self._room_for_all(shard)
-        all_gather_single(full, shard.contiguous(), group=self.mesh.group)
+        full, works = self._begin_all_gather(shard)
+        for work in works:
+            work.wait()
         return full
 
     def reduce_scatter(self, full: Tensor) -> Tensor:
@@ -121,8 +124,8 @@ class GroupCollectives(_Composed):
         return self._started([dist.all_reduce(x, group=self.mesh.group, async_op=True)])
 
     def start_all_gather(self, shard: Tensor) -> tuple[Tensor, Wait]:
-        full = self._room_for_all(shard)
-        return full, self._started([all_gather_single(full, shard.contiguous(), group=self.mesh.group, async_op=True)])
+        full, works = self._begin_all_gather(shard)
+        return full, self._started(works)
 
     def start_reduce_scatter(self, full: Tensor) -> tuple[Tensor, Wait]:
         shard = self._room_for_own(full)
@@ -130,16 +133,16 @@ class GroupCollectives(_Composed):
             [reduce_scatter_single(shard, full.contiguous(), group=self.mesh.group, async_op=True)]
         )
 
-    def exchange(self, sent: Tensor, received: Tensor) -> Wait:
-        group, rank, size = self.mesh.group, self.mesh.rank, self.mesh.size
-        return self._started(
-            dist.batch_isend_irecv(
-                [
-                    dist.P2POp(dist.isend, sent, group=group, group_peer=(rank + 1) % size),
-                    dist.P2POp(dist.irecv, received, group=group, group_peer=(rank - 1) % size),
-                ]
-            )
-        )
+    def ring(self, received: Sequence[Tensor], tag: int) -> Ring:
+        if self._over_gloo:
+            return PostedRing(self.mesh, received, overlaps=self._overlaps, tag=tag)
+        return PairedRing(self.mesh, received, overlaps=self._overlaps)
+
+    def _begin_all_gather(self, shard: Tensor) -> tuple[Tensor, Sequence[Any]]:
+        full, shard = self._room_for_all(shard), shard.contiguous()
+        if self._over_gloo:
+            return full, start_direct_all_gather(full, shard, self.mesh)
+        return full, [all_gather_single(full, shard, group=self.mesh.group, async_op=True)]
 
     def _started(self, works: Sequence[Any]) -> Wait:
         def wait() -> None:
@@ -209,8 +212,8 @@ class SilentCollectives(_Composed):
     def start_reduce_scatter(self, full: Tensor) -> tuple[Tensor, Wait]:
         return self.reduce_scatter(full), _nothing
 
-    def exchange(self, sent: Tensor, received: Tensor) -> Wait:
-        return _nothing
+    def ring(self, received: Sequence[Tensor], tag: int) -> Ring:
+        return SilentRing()
 
     def room(self, shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
         return self._filled(tuple(shape), dtype)

@@ -2,22 +2,22 @@
 
 After Wang et al. 2023, "Overlap Communication with Dependent Computation via Decomposition"; `tp/plan/rings.py` is the
 same in ops. Step by step a gather has here the tokens of this rank, of the one before it, and so on; partial sums
-leave for the rank that is furthest and come last for this rank's own tokens. What is posted at a step is waited for
-`chunks` steps later.
+leave for the rank that is furthest and come last for this rank's own tokens. A rank's own tokens all leave before its
+first product; what comes from others is sent on as it comes.
 
 Legend: M tokens, M_tp this rank's tokens, K and N columns, _tp this rank's share of them.
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from tp.layers.collectives import Wait
 from tp.layers.spans import Span, rank_span
+from tp.layers.transfers import GATHER_TAG, SCATTER_TAG
 from tp.layers.wire import Wire, apply
 from tp.plan.ops import Direction
 
@@ -84,58 +84,82 @@ def _ring(tokens: int, chunks: int, wire: Wire) -> _Ring:
     return _Ring(rank=mesh.rank, size=mesh.size, chunks=chunks, tokens=tokens)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
 class _Gather:
     """Every rank's chunks of [M, K], each at its step; what came from others lies in `full`."""
 
-    ring: _Ring
-    wire: Wire
-    direction: Direction
-    full: Tensor
-    waits: list[Wait] = field(default_factory=list)
+    def __init__(self, ring: _Ring, wire: Wire, direction: Direction, *, own: Tensor, full: Tensor) -> None:
+        """`own` are this rank's tokens, which leave at once."""
+        self.ring, self.wire, self.direction, self.own, self.full = ring, wire, direction, own, full
+        self._here = 0
+        with wire.sending("send_recv", direction) as collectives:
+            places = [ring.gathered(sent + ring.chunks).of(full) for sent in range(ring.num_sends)]
+            self._sends = collectives.ring(places, GATHER_TAG)
+            for step in range(ring.chunks):
+                self._sends.send(self._own(step))
 
-    def at(self, step: int, own: Tensor) -> Tensor:
-        """The chunk of `step`, and the one after it on its way; `own` are this rank's tokens."""
-        ring, chunks = self.ring, self.ring.chunks
-        with self.wire.sending("send_recv", self.direction) as collectives:
-            if step >= chunks:
-                self.waits[step - chunks]()
-                chunk = ring.gathered(step).of(self.full)
-            else:
-                chunk = own.narrow(0, step * ring.length, ring.length)
-            if step < ring.num_sends:
-                self.waits.append(collectives.exchange(chunk, ring.gathered(step + chunks).of(self.full)))
-        return chunk
+    def at(self, step: int) -> Tensor:
+        """The chunk of `step`, which is here when this returns, and on its way to the next rank."""
+        if step < self.ring.chunks:
+            return self._own(step)
+        self.forward(step)
+        self._wait_until(step)
+        return self.ring.gathered(step).of(self.full)
+
+    def forward(self, step: int) -> None:
+        """Send on what is to be here at `step`, once it is, if the next rank does not have it yet."""
+        if self.ring.chunks <= step < self.ring.num_sends:
+            self._wait_until(step)
+            with self.wire.sending("send_recv", self.direction):
+                self._sends.send(self.ring.gathered(step).of(self.full))
+
+    def finish(self) -> None:
+        """All chunks are here, and what was sent has left."""
+        self._wait_until(self.ring.num_steps - 1)
+        with self.wire.sending("send_recv", self.direction):
+            self._sends.finish()
+
+    def _own(self, step: int) -> Tensor:
+        return self.own.narrow(0, step * self.ring.length, self.ring.length)
+
+    def _wait_until(self, step: int) -> None:
+        last = step - self.ring.chunks + 1
+        if self._here < last:
+            with self.wire.sending("send_recv", self.direction):
+                for number in range(self._here, last):
+                    self._sends.arrived(number)
+            self._here = last
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
 class _Scatter:
     """Partial sums on their way to the ranks whose tokens they are."""
 
-    ring: _Ring
-    wire: Wire
-    direction: Direction
-    waits: list[Wait] = field(default_factory=list)
-    received: list[Tensor] = field(default_factory=list)
+    def __init__(self, ring: _Ring, wire: Wire, direction: Direction, *, like: Float[Tensor, "M_tp N"]) -> None:
+        """`like` is a tensor of this rank's own sums."""
+        self.ring, self.wire, self.direction = ring, wire, direction
+        with wire.sending("send_recv", direction) as collectives:
+            shape = (ring.length, like.shape[1])
+            self._received = [collectives.room(shape, like.dtype) for _ in range(ring.num_sends)]
+            self._sends = collectives.ring(self._received, SCATTER_TAG)
 
     def pass_on(self, step: int, partial: Tensor) -> None:
         """Add what came for the tokens of `step` to this rank's part, and send the sum on."""
         if step >= self.ring.chunks:
             self._add(step - self.ring.chunks, partial)
-        with self.wire.sending("send_recv", self.direction) as collectives:
-            self.received.append(collectives.room(partial.shape, partial.dtype))
-            self.waits.append(collectives.exchange(partial, self.received[-1]))
+        with self.wire.sending("send_recv", self.direction):
+            self._sends.send(partial)
 
     def finish(self, own: Float[Tensor, "M_tp N"]) -> None:
         """Add to this rank's part of its own tokens what the others have summed."""
         for position in range(self.ring.chunks):
             chunk = own.narrow(0, position * self.ring.length, self.ring.length)
             self._add(self.ring.num_sends - self.ring.chunks + position, chunk)
+        with self.wire.sending("send_recv", self.direction):
+            self._sends.finish()
 
     def _add(self, sent: int, partial: Tensor) -> None:
         with self.wire.sending("send_recv", self.direction):
-            self.waits[sent]()
-        partial.add_(self.received[sent])
+            self._sends.arrived(sent)
+        partial.add_(self._received[sent])
 
 
 def _partials(ring: _Ring, own: Float[Tensor, "M_tp N"]) -> Iterator[tuple[int, Span, Tensor]]:
@@ -154,19 +178,16 @@ class _RingGatherLinear(torch.autograd.Function):
         ctx.wire, ctx.chunks, ctx.has_bias = wire, chunks, bias is not None
         ctx.save_for_backward(x, weight)
         tokens = x.shape[0] * wire.num_ranks
-        gather = _Gather(
-            ring=_ring(tokens, chunks, wire),
-            wire=wire,
-            direction="forward",
-            full=wire.collectives.room((tokens, x.shape[1]), x.dtype),
-        )
+        full = wire.collectives.room((tokens, x.shape[1]), x.dtype)
+        gather = _Gather(_ring(tokens, chunks, wire), wire, "forward", own=x, full=full)
         y = x.new_empty((tokens, weight.shape[0]))
         for step in range(gather.ring.num_steps):
-            chunk, place = gather.at(step, x), gather.ring.gathered(step).of(y)
+            chunk, place = gather.at(step), gather.ring.gathered(step).of(y)
             if bias is None:
                 torch.mm(chunk, weight.t(), out=place)
             else:
                 torch.addmm(bias, chunk, weight.t(), out=place)
+        gather.finish()
         return y
 
     @staticmethod
@@ -175,15 +196,16 @@ class _RingGatherLinear(torch.autograd.Function):
         grad_bias = grad.sum(0) if ctx.has_bias else None
         ring = _ring(grad.shape[0], ctx.chunks, wire)
         full = wire.collectives.room((grad.shape[0], x.shape[1]), x.dtype)
+        gather = _Gather(ring, wire, "backward", own=x, full=full)
         ring.own.of(full).copy_(x)
-        gather = _Gather(ring=ring, wire=wire, direction="backward", full=full)
-        scatter = _Scatter(ring=ring, wire=wire, direction="backward")
         grad_x = torch.empty_like(x)
+        scatter = _Scatter(ring, wire, "backward", like=grad_x)
         for step, tokens, partial in _partials(ring, grad_x):
-            gather.at(step, x)
+            gather.forward(step)
             torch.mm(tokens.of(grad), weight, out=partial)  # [m, N_tp] x [N_tp, K]
             if step < ring.num_sends:
                 scatter.pass_on(step, partial)
+        gather.finish()
         grad_weight = grad.t() @ full  # [M, N_tp]^T x [M, K], while the last partial sums are under way
         scatter.finish(grad_x)
         return grad_x, grad_weight, grad_bias, None, None
@@ -195,8 +217,8 @@ class _RingLinearScatter(torch.autograd.Function):
         ctx.wire, ctx.chunks = wire, chunks
         ctx.save_for_backward(x, weight)
         ring = _ring(x.shape[0], chunks, wire)
-        scatter = _Scatter(ring=ring, wire=wire, direction="forward")
         y = x.new_empty((x.shape[0] // wire.num_ranks, weight.shape[0]))
+        scatter = _Scatter(ring, wire, "forward", like=y)
         for step, tokens, partial in _partials(ring, y):
             torch.mm(tokens.of(x), weight.t(), out=partial)  # [m, K_tp] x [N, K_tp]^T
             if step < ring.num_sends:
@@ -209,9 +231,10 @@ class _RingLinearScatter(torch.autograd.Function):
         grad, (x, weight), wire = grads[0].contiguous(), ctx.saved_tensors, ctx.wire
         ring = _ring(x.shape[0], ctx.chunks, wire)
         full = wire.collectives.room((x.shape[0], grad.shape[1]), grad.dtype)
+        gather = _Gather(ring, wire, "backward", own=grad, full=full)
         ring.own.of(full).copy_(grad)
-        gather = _Gather(ring=ring, wire=wire, direction="backward", full=full)
         grad_x = torch.empty_like(x)
         for step in range(ring.num_steps):
-            torch.mm(gather.at(step, grad), weight, out=ring.gathered(step).of(grad_x))  # [m, N] x [N, K_tp]
+            torch.mm(gather.at(step), weight, out=ring.gathered(step).of(grad_x))  # [m, N] x [N, K_tp]
+        gather.finish()
         return grad_x, full.t() @ x, None, None  # [M, N]^T x [M, K_tp]

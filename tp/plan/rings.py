@@ -2,7 +2,8 @@
 
 After Wang et al. 2023, "Overlap Communication with Dependent Computation via Decomposition": an all-gather before a
 product and a reduce-scatter after one become n-1 sends to the next rank, each of `chunks` pieces, and the product n
-times as many products of fewer rows. What was posted `chunks` steps ago has to be here before a step.
+times as many products of fewer rows. A rank's own tokens leave before its first product; what comes from others is
+sent on, and what is multiplied at a step has to be here.
 """
 
 from collections.abc import Iterator, Sequence
@@ -19,7 +20,7 @@ def ring_gather(
         yield e.elementwise(part, "concat", _own_tokens(e) * inputs, reads=1, writes=1, backward=True)
     first, sent = e.num_sent, list[int]()
     for step in range(_steps(e)):
-        if step < _sends(e):
+        for _ in _leaving(e, step):
             sent.append(e.num_sent)
             yield e.send_chunk(inputs, backward=backward)
         needs = _arrived(first, sent, step - e.case.chunks)
@@ -43,11 +44,12 @@ def ring_column_backward(e: Emitter, part: ComputePart, width: int) -> Iterator[
     gathered, scattered = list[int](), list[int]()
     yield e.elementwise(part, "concat", _own_tokens(e) * h, reads=1, writes=1, backward=True)
     for step in range(_steps(e)):
-        if step < _sends(e):
+        for _ in _leaving(e, step):
             gathered.append(e.num_sent)
             yield e.send_chunk(h, backward=True)
-        # What this step gathers was posted after the partial sums of the step before, and so needs these too.
-        needs = _arrived(first, gathered, step - e.case.chunks)
+        # Only what has to be sent on is waited for; it was posted after partial sums, and so needs these too.
+        sent_on = step if step < _sends(e) else _sends(e) - 1
+        needs = _arrived(first, gathered, sent_on - e.case.chunks)
         yield from e.gemm(part, "nn", e.chunk_tokens, h, width, backward=True, needs=needs)
         if step < _sends(e):
             yield from _pass_partial(e, part, first, scattered, step, h, backward=True)
@@ -82,6 +84,13 @@ def _add(e: Emitter, part: ComputePart, width: int, *, needs: int, backward: boo
 def _arrived(first: int, sent: Sequence[int], position: int) -> int:
     """How many of the plan's collectives are here once the one at `position` of `sent` is."""
     return sent[position] + 1 if position >= 0 else first
+
+
+def _leaving(e: Emitter, step: int) -> range:
+    """The sends that begin before the product of a step: at first all of this rank's own chunks."""
+    if step == 0:
+        return range(e.case.chunks)
+    return range(step, step + 1) if e.case.chunks <= step < _sends(e) else range(0)
 
 
 def _steps(e: Emitter) -> int:

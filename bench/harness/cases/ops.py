@@ -17,6 +17,7 @@ from tp.layers.collectives import GroupCollectives
 from tp.layers.ffn import plain_gelu, swiglu
 from tp.layers.fp8 import fp8_product, quantize
 from tp.layers.rope import rope_table, rotate
+from tp.layers.transfers import GATHER_TAG
 from tp.layers.wire import Timeline
 from tp.plan.ops import AttentionCore, Collective, Direction, Elementwise, Gemm, Op, Part, PassKind, is_stream
 from tp.units import activation_dtype
@@ -87,10 +88,12 @@ def _overlapped_send(op: Collective, collectives: GroupCollectives, product: Cal
 
     def overlapped(timeline: Timeline) -> None:
         timeline.enter(*PRODUCT_PART)
-        wait = collectives.exchange(sent, received)
+        ring = collectives.ring([received], GATHER_TAG)
+        ring.send(sent)
         product()
         timeline.enter(op.kind, op.direction)
-        wait()
+        ring.arrived(0)
+        ring.finish()
 
     return Task(name=f"{OVERLAPPED}{name}", run=overlapped, reset=_nothing, marks_parts=True)
 
@@ -242,9 +245,16 @@ def collective_call(op: Collective, collectives: GroupCollectives) -> tuple[Call
             return lambda: collectives.reduce_scatter(full), lambda: None
         case "send_recv":
             received = torch.empty_like(full)
-            return lambda: collectives.exchange(full, received)(), lambda: None
+            return lambda: _send(collectives, full, received), lambda: None
         case _:
             assert_never(op.kind)
+
+
+def _send(collectives: GroupCollectives, sent: Tensor, received: Tensor) -> None:
+    ring = collectives.ring([received], GATHER_TAG)
+    ring.send(sent)
+    ring.arrived(0)
+    ring.finish()
 
 
 def _elements(op: Collective, collectives: GroupCollectives) -> Tensor:

@@ -275,7 +275,8 @@ def require_comparable(runs: Sequence[Run]) -> None:
         for header in run.headers:
             if header.oversubscribed is not None:
                 raise ConfigError(
-                    f"{run.path}: its times are not comparable ({header.oversubscribed}); measure with fewer ranks"
+                    f"{run.path}: its times are not comparable ({header.oversubscribed}); measure with fewer ranks, or "
+                    "add --shared-cores for estimates of runs that share them alike"
                 )
 
 

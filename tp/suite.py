@@ -43,6 +43,10 @@ class Suite:
     """Of training only."""
     nodes: tuple[int, ...] = ()
     """Over which a group's ranks lie; empty: as few as hold them."""
+    link_rates: tuple[str, ...] = ()
+    """Of a laboratory's links, one after the other: 480mbit, 1gbit; scripts/netsweep runs the suite at each."""
+    calibration_rates: tuple[str, ...] = ()
+    """Of these, the ones at which the machine is calibrated first."""
 
     def __post_init__(self) -> None:
         for field in ("tp", "batch", "seq", "context", "nodes"):

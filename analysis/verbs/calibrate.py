@@ -41,6 +41,7 @@ class CalibrateFlags:
     compact: Annotated[bool, tyro.conf.arg(help="Keep curves alone, nothing that is interpolated between rows.")] = (
         False
     )
+    shared_cores: Annotated[bool, tyro.conf.arg(help="Take records whose ranks shared cores, for runs alike.")] = False
     citations: str = ""
     """CSV table of source and citation, to put beside what the rows name as their source."""
     out: str = ""
@@ -56,7 +57,8 @@ def calibrate(args: Sequence[str]) -> None:
     if Path(flags.out).resolve() in {Path(name).resolve() for name in flags.inputs}:
         raise ConfigError(f"--out {flags.out}: is one of the files to read; name another file")
     inputs = read_inputs([Path(name) for name in flags.inputs], select=parse_select(flags.select), tell=note)
-    require_comparable(inputs.runs)
+    if not flags.shared_cores:
+        require_comparable(inputs.runs)
     calibration = fit_inputs(
         inputs,
         _device(flags.hardware, inputs),

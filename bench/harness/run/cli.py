@@ -14,6 +14,7 @@ import tyro
 
 from bench.harness.timing.method import Method, read_delay
 from bench.harness.world.faults import RunEnded, leave
+from bench.harness.world.interfaces import require_interfaces
 from bench.harness.world.launch import DeviceKind, Launch, backend_of, read_launch
 from bench.harness.world.ranks import own_place
 from tp.cost.calibrated import Calibration
@@ -119,6 +120,8 @@ def resolve_run(flags: RunFlags, *, name: str, dry_run: bool = False) -> RunSett
     launch = read_launch()
     node = resolve_node(flags.hardware)
     device = _device(flags.device, dry_run=dry_run)
+    if launch.world > 1 and not dry_run:
+        require_interfaces(os.environ, several_nodes=launch.num_nodes > 1, over_nccl=device == "cuda")
     link = node.link(flags.link or None)
     known = known_calibration(flags.calibration, node, link)
     return RunSettings(

@@ -67,6 +67,14 @@ class OpFlags(RunFlags):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class CollectiveFlags(RunFlags):
+    """How large the messages become."""
+
+    largest_mib: str = ""
+    """MiB of the largest message (default: 512 on GPUs, 32 on a CPU; less over a slow link)."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class MemoryFlags(RunFlags):
     """How large the tensors become."""
 
@@ -110,7 +118,9 @@ def measure_compute() -> None:
 def measure_collectives() -> None:
     """`bench/collectives.py`: every collective over sizes that double, for every degree, within nodes and across."""
     flags = parse_flags(
-        RunFlags, prog="bench/collectives.py", description="Measure all-reduce, all-gather, reduce-scatter, send/recv."
+        CollectiveFlags,
+        prog="bench/collectives.py",
+        description="Measure all-reduce, all-gather, reduce-scatter, send/recv.",
     )
     run = resolve_run(flags, name="collectives")
     dtype = activation_dtype(_dtype(flags, run))
@@ -124,6 +134,9 @@ def measure_collectives() -> None:
         for nodes in spreads(size, world=world, on_node=run.launch.local_world)
     ]
     ranges = RANGES[run.device]
+    if flags.largest_mib:
+        largest = positive_int(flags.largest_mib, flag="--largest-mib") * MIB
+        ranges = replace(ranges, collective_bytes=(ranges.collective_bytes[0], largest))
     sweeps = [
         (n, list[Op](collective_ops(ranges, dtype, num_ranks=n, num_nodes=nodes, backend=backend)))
         for n, nodes in placements

@@ -124,6 +124,14 @@ class Guard:
         answers = {self._ranks.rank: mine}
         if self._store is None:
             return answers
+        # The store may be on a host that is cut off: then it says nothing at all, and nobody waits for it.
+        asking = threading.Thread(target=self._ask, args=(mine, answers, patience_s), daemon=True)
+        asking.start()
+        asking.join(patience_s + 2 * POLL_S)
+        return dict(answers)
+
+    def _ask(self, mine: Answer, answers: dict[int, Answer], patience_s: float) -> None:
+        assert self._store is not None, "only a rank among others asks"
         deadline = time.monotonic() + patience_s
         with suppress(RuntimeError):  # the store is gone too: then nobody else answers
             self._store.set(f"failed/{self._ranks.rank}", json.dumps(_plain(mine)))
@@ -132,7 +140,6 @@ class Guard:
                     if rank not in answers and self._store.check([f"failed/{rank}"]):
                         answers[rank] = Answer(**json.loads(self._store.get(f"failed/{rank}")))
                 time.sleep(POLL_S)
-        return answers
 
     def _lives(self, rank: int) -> bool:
         """Whether the process of a rank of this host is there; of another host nobody knows, and it is not said."""
@@ -237,8 +244,10 @@ def _message(answers: dict[int, Answer], silent: Sequence[int], places: Sequence
     if guilty or not silent:
         return f"rank {first} on {answer.node}, {answer.where}: {answer.problem}"
     lost = " and ".join(f"rank {rank} on {places[rank].node}" for rank in silent)
+    here = places[first].machine
+    cut_off = " or cut off from the network" if any(places[rank].machine != here for rank in silent) else ""
     return (
-        f"{lost} no longer answers, killed or hanging; the run was at {answer.where} "
+        f"{lost} no longer answers, killed or hanging{cut_off}; the run was at {answer.where} "
         f"(rank {first} saw: {answer.problem})"
     )
 

@@ -13,6 +13,7 @@ import torch.distributed as dist
 from torch.distributed.distributed_c10d import PrefixStore, Store
 from torch.distributed.rendezvous import rendezvous
 
+from bench.harness.world.interfaces import offers, own_offer, publish
 from bench.harness.world.ranks import LoneRank, Ranks, WorldRanks, own_place
 from tp.errors import ConfigError, MeasurementError
 from tp.placement import groups
@@ -115,23 +116,37 @@ def joined(launch: Launch, kind: DeviceKind, *, timeout_s: float) -> Iterator[tu
     if launch.world == 1:
         yield LoneRank(), None
         return
+    who = f"rank {launch.rank} of {launch.world} on {own_place().node}"
+    late = f"the ranks did not meet within {timeout_s:g} s (--timeout)"
+    timeout = timedelta(seconds=timeout_s)
     try:
-        joining = _join(kind, timeout_s)
+        store, _, _ = next(rendezvous("env://", timeout=timeout))
+        publish(PrefixStore("offers", store), launch.rank, own_offer(own_place().node, os.environ))
     except (RuntimeError, ValueError) as error:
-        reason = str(error).strip().splitlines()[0]
-        raise MeasurementError(
-            f"rank {launch.rank} of {launch.world} on {own_place().node}: the ranks did not meet within "
-            f"{timeout_s:g} s (--timeout): {reason}; look at MASTER_ADDR, MASTER_PORT, and whether all ranks started"
-        ) from error
-    yield joining
+        hint = "look at MASTER_ADDR, MASTER_PORT, and whether all ranks started"
+        raise MeasurementError(f"{who}: {late}: {_first_line(error)}; {hint}") from error
+    try:
+        ranks = _join(kind, launch, store, timeout)
+    except RuntimeError as error:
+        where = offers(PrefixStore("offers", store), launch.world)
+        hint = "name interfaces that reach each other by GLOO_SOCKET_IFNAME (NCCL_SOCKET_IFNAME) on every node"
+        raise MeasurementError(f"{who}: {late}: {_first_line(error)}; {where}; {hint}") from error
+    yield ranks, PrefixStore("faults", store)
     dist.destroy_process_group()
 
 
-def _join(kind: DeviceKind, timeout_s: float) -> tuple[Ranks, Store]:
-    timeout = timedelta(seconds=timeout_s)
-    store, rank, world = next(rendezvous("env://", timeout=timeout))
+def _join(kind: DeviceKind, launch: Launch, store: Store, timeout: timedelta) -> Ranks:
     # NCCL's own watchdog would end the process without a word of where it was; ours comes first.
     backend, patience = ("cpu:gloo,cuda:nccl", 1.5) if kind == "cuda" else ("gloo", 1.0)
-    groups = PrefixStore("groups", store)
-    dist.init_process_group(backend, store=groups, rank=rank, world_size=world, timeout=timeout * patience)
-    return WorldRanks(timeout_s=timeout_s), PrefixStore("faults", store)
+    dist.init_process_group(
+        backend,
+        store=PrefixStore("groups", store),
+        rank=launch.rank,
+        world_size=launch.world,
+        timeout=timeout * patience,
+    )
+    return WorldRanks(timeout_s=timeout.total_seconds())
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]

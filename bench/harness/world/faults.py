@@ -244,8 +244,8 @@ def _message(answers: dict[int, Answer], silent: Sequence[int], places: Sequence
     if guilty or not silent:
         return f"rank {first} on {answer.node}, {answer.where}: {answer.problem}"
     lost = " and ".join(f"rank {rank} on {places[rank].node}" for rank in silent)
-    here = places[first].machine
-    cut_off = " or cut off from the network" if any(places[rank].machine != here for rank in silent) else ""
+    here = places[first].host
+    cut_off = " or cut off from the network" if any(places[rank].host != here for rank in silent) else ""
     return (
         f"{lost} no longer answers, killed or hanging{cut_off}; the run was at {answer.where} "
         f"(rank {first} saw: {answer.problem})"

@@ -9,6 +9,7 @@ from analysis.figures.bandwidth import bandwidth_chart
 from analysis.figures.drawing import Chart, house_style
 from analysis.figures.errors import error_chart
 from analysis.figures.memory import memory_chart
+from analysis.figures.rates import rates_chart
 from analysis.figures.roofline import roofline_chart
 from analysis.figures.scaling import scaling_chart
 from analysis.figures.state import state_chart
@@ -23,6 +24,7 @@ def charts(runs: Sequence[Run], frames: Mapping[str, pd.DataFrame]) -> list[Char
             agreement_chart(frames["parts"]),
             error_chart(frames["parts"]),
             scaling_chart(frames["scaling"]),
+            rates_chart(frames["rates"], frames["crossings"]),
             strategies_chart(frames["parts"], frames["strategies"]),
             bandwidth_chart(frames["collectives"]),
             roofline_chart(frames["products"]),

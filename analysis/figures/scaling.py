@@ -65,29 +65,30 @@ def scaling_chart(scaling: pd.DataFrame) -> Chart | None:
 def _draw_scaling(axes: Axes, rows: pd.DataFrame, *, degrees: Sequence[int]) -> None:
     """Two bars a degree: compute, exposed communication up to the total, above it what is hidden.
 
-    Numbers of chunks stand beside each other. The line of a total is dashed where it leaves out parts.
+    Placements and numbers of chunks stand beside each other. The line of a total is dashed where it leaves out parts.
     """
     places = _places(rows, degrees)
-    axes.set_xticks(range(len(places)), [_place_text(tp, chunks) for tp, chunks in places])
+    axes.set_xticks(range(len(places)), [_place_text(*place) for place in places])
     axes.set_xlim(-0.6, len(places) - 0.4)
     axes.grid(True, axis="y")
     axes.tick_params(axis="x", length=0)
     if rows.empty:
         axes.text(0.5, 0.5, "not measured", transform=axes.transAxes, ha="center", fontstyle="italic")
     for row in rows.to_dict("records"):
-        place = places.index((row["tp"], row["chunks"]))
+        place = places.index((row["tp"], row["group_nodes"], row["chunks"]))
         _draw_bar(axes, row, kind="measured", place=place - 0.2)
         _draw_bar(axes, row, kind="estimate", place=place + 0.2)
 
 
-def _places(rows: pd.DataFrame, degrees: Sequence[int]) -> list[tuple[int, int]]:
-    """Degree and chunks of every pair of bars, a degree that was not measured included."""
-    chunks = {tp: sorted(set(rows.loc[rows["tp"] == tp, "chunks"])) or [1] for tp in degrees}
-    return [(tp, count) for tp in degrees for count in chunks[tp]]
+def _places(rows: pd.DataFrame, degrees: Sequence[int]) -> list[tuple[int, int, int]]:
+    """Degree, nodes and chunks of every pair of bars, a degree that was not measured included."""
+    found = set(zip(rows["tp"], rows["group_nodes"], rows["chunks"], strict=True))
+    return sorted(found | {(tp, 1, 1) for tp in set(degrees) - set(rows["tp"])})
 
 
-def _place_text(tp: int, chunks: int) -> str:
-    return f"TP {tp}" if chunks == 1 else f"TP {tp}\n{chunks} chunks"
+def _place_text(tp: int, nodes: int, chunks: int) -> str:
+    lines = [f"TP {tp}"] + [f"{nodes} nodes"] * (nodes > 1) + [f"{chunks} chunks"] * (chunks > 1)
+    return "\n".join(lines)
 
 
 def _draw_bar(axes: Axes, row: Mapping[Any, Any], *, kind: str, place: float) -> None:

@@ -20,10 +20,14 @@ from tp.cost.theory import TheoryName
 from tp.plan.ops import PARTS
 
 # What must agree for two cases to be the same work; emulated times are never held against measured ones.
-WORKLOAD: Final = ("hardware", "backend", "block", "model", "phase", "batch", "seq", "context", "dtype", "emulated")
-# What must agree for two cases to differ in strategy, chunks and degree alone.
+WORKLOAD: Final = (
+    *("hardware", "backend", "block", "model", "phase", "batch", "seq", "context", "dtype", "emulated"),
+    "network",
+)
+# What must agree for two cases to differ in strategy, chunks, degree and placement alone.
 SCENARIO: Final = (*WORKLOAD, "recompute")
-# In the parts frame after COLUMNS. `unpriced`: the parts that the estimate of a whole leaves out.
+# In the parts frame after COLUMNS. `unpriced`: the parts that the estimate of a whole leaves out; `network`: what joins
+# the nodes of the run, empty on one node and where nobody described it, with the one-way rate of a port.
 EXTRA: Final = (
     "record",
     "hardware",
@@ -38,6 +42,9 @@ EXTRA: Final = (
     "fastest_rank_s",
     "fastest_rank_low_s",
     "fastest_rank_high_s",
+    "group_nodes",
+    "network",
+    "network_bytes_per_s",
 )
 ERROR_COLUMNS: Final = (
     "theory",
@@ -63,6 +70,8 @@ def _part_rows(record: str, case: Case, theory: TheoryName | None) -> Iterator[R
     rows = case.rows if theory is None else part_rows(header, planned, case.result, theory=theory)
     unpriced = [row.part for row in rows if row.part in PARTS and row.estimate_s is None]
     collectives: set[str] = {op.part for op in planned.ops if op.op == "collective"}
+    # Within one node nothing crosses a network, whatever was named.
+    network = header.network if header.num_nodes > 1 else None
     for row in rows:
         if status != "ok":
             row = replace(row, status=status, measured_s=None, low_s=None, high_s=None, samples=0)
@@ -81,6 +90,9 @@ def _part_rows(record: str, case: Case, theory: TheoryName | None) -> Iterator[R
             "groups": case.result.groups,
             "signed_error": None if quotient is None else quotient - 1,
             "unpriced": ", ".join(missing),
+            "group_nodes": planned.case.nodes,
+            "network": "" if network is None else network.name,
+            "network_bytes_per_s": None if network is None else network.one_way_bytes_per_s,
             **(_fastest_rank(case.result) if row.part == "total" and status == "ok" and not derived else {}),
         }
 

@@ -15,6 +15,8 @@ SCALING_COLUMNS: Final = (
     "strategy",
     "chunks",
     "tp",
+    "group_nodes",
+    "network_bytes_per_s",
     "measured_total_s",
     "measured_total_low_s",
     "measured_total_high_s",
@@ -62,12 +64,17 @@ def scaling_frame(parts: pd.DataFrame) -> pd.DataFrame:
         _compare_with_tp1(row, bases.get(scenario(row), []))
     order = appearance(scenario(row) for row in rows)
     strategies = appearance(row["strategy"] for row in rows)
-    rows.sort(key=lambda row: (order[scenario(row)], strategies[row["strategy"]], row["tp"], row["chunks"]))
+    rows.sort(key=lambda row: (order[scenario(row)], strategies[row["strategy"]], *_place(row)))
     return frame_of(rows, SCALING_COLUMNS)
 
 
+def _place(row: Mapping[Any, Any]) -> tuple[Any, ...]:
+    """What tells the cases of a scenario and a strategy apart."""
+    return (row["tp"], row["group_nodes"], row["chunks"])
+
+
 def scenario(row: Mapping[Any, Any]) -> tuple[Any, ...]:
-    """What a scaling row shares with those it is compared with: everything but strategy, chunks and degree."""
+    """What a scaling row shares with those it is compared with: all but strategy, chunks, degree and placement."""
     return (*(row[name] for name in SCENARIO), row["series"])
 
 
@@ -111,7 +118,7 @@ def _name_series(rows: Sequence[Row]) -> None:
     doubled = set()
     seen = set()
     for row in rows:
-        case = (scenario(row), row["strategy"], row["chunks"], row["tp"])
+        case = (scenario(row), row["strategy"], _place(row))
         if case in seen:
             doubled.add(workload(row))
         seen.add(case)
@@ -120,13 +127,18 @@ def _name_series(rows: Sequence[Row]) -> None:
             row["series"] = row["record"]
 
 
-def _compare_with_tp1(row: Row, bases: Sequence[Row]) -> None:
+def base_of(row: Mapping[Any, Any], bases: Sequence[Mapping[Any, Any]], *, kind: str) -> Mapping[Any, Any] | None:
+    """The row at TP 1 that a row is held against: the fastest by `kind` of its scenario, own strategy first."""
     # A time that is not comparable makes no ratio comparable.
     bases = [base for base in bases if base["comparable"] or not row["comparable"]]
     own = [base for base in bases if base["strategy"] == row["strategy"]]
+    known = [base for base in own or bases if (number(base[f"{kind}_total_s"]) or 0) > 0]
+    return min(known, key=lambda base: float(base[f"{kind}_total_s"]), default=None)
+
+
+def _compare_with_tp1(row: Row, bases: Sequence[Row]) -> None:
     for kind in ("measured", "estimate"):
-        totals = [base[f"{kind}_total_s"] for base in own or bases if base[f"{kind}_total_s"]]
-        here = row[f"{kind}_total_s"]
-        speedup = min(totals) / here if totals and here else None
+        base, here = base_of(row, bases, kind=kind), row[f"{kind}_total_s"]
+        speedup = base[f"{kind}_total_s"] / here if base is not None and here else None
         row[f"{kind}_speedup_over_tp1"] = speedup
         row[f"{kind}_efficiency"] = None if speedup is None else speedup / row["tp"]

@@ -26,6 +26,7 @@ STRATEGY_COLUMNS: Final = (
     "strategy",
     "recompute",
     "chunks",
+    "group_nodes",
     "total_s",
     "total_low_s",
     "total_high_s",
@@ -113,14 +114,19 @@ def _overlaps(case: Case) -> bool:
 
 
 def _side_by_side(rows: Sequence[Row]) -> list[list[Row]]:
-    """The rows by workload and degree, each in the order strategy, recomputation, chunks."""
+    """The rows by workload and degree, each in the order strategy, recomputation, nodes, chunks."""
     order = appearance(workload(row) for row in rows)
     strategies = appearance(row["strategy"] for row in rows)
     tables: dict[tuple[Any, ...], list[Row]] = {}
     for row in rows:
         tables.setdefault((order[workload(row)], row["tp"]), []).append(row)
     for table in tables.values():
-        table.sort(key=lambda row: (strategies[row["strategy"]], RECOMPUTES.index(row["recompute"]), row["chunks"]))
+        table.sort(
+            key=lambda row: (
+                *(strategies[row["strategy"]], RECOMPUTES.index(row["recompute"])),
+                *(row["group_nodes"], row["chunks"]),
+            )
+        )
     return [tables[place] for place in sorted(tables)]
 
 

@@ -11,6 +11,7 @@ from analysis.frames.holdings import memory_frame
 from analysis.frames.outcomes import checks_frame, unmeasured_frame
 from analysis.frames.parts import error_frame, parts_frame
 from analysis.frames.products import products_frame
+from analysis.frames.rates import crossings_frame, rates_frame
 from analysis.frames.scaling import scaling_frame
 from analysis.frames.state import state_frame
 from analysis.frames.strategies import strategies_frame
@@ -77,10 +78,13 @@ def frames_of(runs: Sequence[Run], tables: Sequence[LogTable] = ()) -> dict[str,
     """Every frame of a report, by the name of its CSV file."""
     parts = parts_frame(runs)
     scaling = scaling_frame(parts)
+    rates = rates_frame(scaling)
     return {
         "parts": parts,
         "errors": error_frame(parts),
         "scaling": scaling,
+        "rates": rates,
+        "crossings": crossings_frame(rates),
         "strategies": strategies_frame(runs, parts, scaling),
         "collectives": collectives_frame(runs, tables),
         "products": products_frame(runs, parts),

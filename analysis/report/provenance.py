@@ -68,6 +68,11 @@ def _facts(run: Run) -> Iterable[Fact]:
         yield Fact(label="drift", value=_drift(drift)[0])
     for node in dict.fromkeys(header.hardware for header in headers):
         yield from _hardware(node)
+    for network in dict.fromkeys(header.network for header in headers):
+        if network is not None:
+            yield Fact(
+                label=f"network {network.name}", value=f"{_rate(network)}. {_because(network.source, network.doubt)}"
+            )
 
 
 def _ranks(header: Header) -> list[dict[str, Any]]:

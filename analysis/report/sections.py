@@ -10,6 +10,7 @@ from analysis.show.memory import show_memory
 from analysis.show.outcomes import show_checks, show_errors, show_unmeasured
 from analysis.show.parts import show_parts
 from analysis.show.products import show_products
+from analysis.show.rates import show_crossings, show_rates
 from analysis.show.scaling import show_scaling
 from analysis.show.strategies import show_strategies
 from analysis.show.table import Display
@@ -44,7 +45,7 @@ class Section:
 # By section the names of its figures; one that has nothing to show is not drawn.
 FIGURES_OF: Final = {
     "predicted": ("measured-against-predicted", "error-by-part"),
-    "time": ("time-against-tp",),
+    "time": ("time-against-tp", "efficiency-against-rate"),
     "strategies": ("strategies-side-by-side",),
     "collectives": ("busbw-against-size",),
     "roofline": ("roofline",),
@@ -52,6 +53,7 @@ FIGURES_OF: Final = {
     "trust": ("machine-state",),
 }
 _NO_TIME: Final = "No case has a time."
+_ONE_LINK: Final = "Measured over one link only; scripts/netsweep measures several."
 
 
 def sections(content: Content) -> tuple[Section, ...]:
@@ -77,7 +79,11 @@ def sections(content: Content) -> tuple[Section, ...]:
             slug="time",
             title="Where the time goes",
             figures=FIGURES_OF["time"],
-            tables=(_bare("Time against TP degree", show_scaling(frames["scaling"]), _NO_TIME),),
+            tables=(
+                _bare("Time against TP degree", show_scaling(frames["scaling"]), _NO_TIME),
+                Titled(name="Efficiency against link rate", shown=show_rates(frames["rates"]), empty=_ONE_LINK),
+                Titled(name="Where splitting stops paying", shown=show_crossings(frames["crossings"]), empty=_ONE_LINK),
+            ),
         ),
         Section(
             slug="strategies",

@@ -9,11 +9,13 @@ from rich.table import Table
 from rich.text import Text
 
 from analysis.frames.collectives import right_ones
-from analysis.frames.rows import gather
+from analysis.frames.rates import panel
+from analysis.frames.rows import gather, rows_of
 from analysis.frames.scaling import scenario
 from analysis.report.content import Content
 from analysis.show.cells import percent, seconds, signed, times
 from analysis.show.claims import verdict_counts
+from analysis.show.rates import panel_text, pays_text
 from analysis.show.words import scenario_text, several_machines, strategy_text
 from tp.units import format_rate, printable
 
@@ -104,6 +106,7 @@ def _marks(row: Cells) -> Iterator[str]:
 
 def _besides(content: Content) -> Iterator[str]:
     """A sentence each on what has no line of its own."""
+    yield from _crossings(content.frames["crossings"])
     unmeasured = content.frames["unmeasured"]
     if len(unmeasured):
         counts = unmeasured["status"].value_counts()
@@ -120,14 +123,26 @@ def _besides(content: Content) -> Iterator[str]:
         yield f"of what is claimed, by measurement: {verdict_counts(claimed)}"
 
 
+def _crossings(crossings: pd.DataFrame) -> Iterator[str]:
+    """A line a curve: over what link it pays; of which workload and degree, where there are several."""
+    rows = rows_of(crossings)
+    several, machines = len({panel(row) for row in rows}) > 1, several_machines(crossings)
+    for row in rows[:MAX_CAVEATS]:
+        what = f" ({panel_text(row, hardware=machines)})" if several else ""
+        yield f"over what link it pays{what}: {row['strategy']} {pays_text(row)}"
+    if len(rows) > MAX_CAVEATS:
+        yield f"and over what link {len(rows) - MAX_CAVEATS} others pay, in crossings.csv"
+
+
 def as_json(content: Content, *, page: str) -> dict[str, Any]:
-    """Verdict, caveats, and the tables of scaling, errors, collectives and claims, units in the names."""
+    """Verdict, caveats, and the tables of scaling, crossings, errors, collectives and claims, units in the names."""
     return {
         "verdict": content.verdict.headline,
         "details": list(content.verdict.details),
         "caveats": list(content.caveats),
         "page": page,
         "cases": _rows(content.frames["scaling"]),
+        "crossings": _rows(content.frames["crossings"]),
         "errors": _rows(content.frames["errors"]),
         "collectives": _rows(content.frames["collectives"]),
         "unmeasured": _rows(content.frames["unmeasured"]),

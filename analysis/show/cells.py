@@ -7,7 +7,7 @@ import pandas as pd
 
 from analysis.frames.rows import number
 from analysis.show.table import NOTHING
-from tp.units import format_bytes, format_seconds, format_signed_percent, significant
+from tp.units import format_bytes, format_rate, format_seconds, format_signed_percent, significant
 
 
 def seconds(value: Any) -> str:
@@ -20,8 +20,13 @@ def interval(low: Any, high: Any) -> str:
     """Both ends, the unit written once where they share it; nothing where there is no width."""
     if number(low) is None or number(high) is None or low == high:
         return NOTHING
-    (start, unit), (end, end_unit) = (format_seconds(value).split(" ") for value in (low, high))
-    return f"{start} – {end} {unit}" if unit == end_unit else f"{start} {unit} – {end} {end_unit}"
+    return span(format_seconds(low), format_seconds(high))
+
+
+def span(start: str, end: str) -> str:
+    """From one quantity to another, their unit written once where they share it."""
+    (value, _, unit), (_, _, end_unit) = start.rpartition(" "), end.rpartition(" ")
+    return f"{value if unit == end_unit else start} – {end}"
 
 
 def size(value: Any) -> str:
@@ -41,6 +46,19 @@ def percent(value: Any) -> str:
     if known is None:
         return NOTHING
     return f"{significant(100 * known)} %" if isfinite(known) else "over"
+
+
+def percents(low: Any, high: Any) -> str:
+    """Both ends of a share; nothing where there is no width."""
+    if number(low) is None or number(high) is None or low == high:
+        return NOTHING
+    return f"{significant(100 * low)} – {significant(100 * high)} %"
+
+
+def link_rate(value_bytes_per_s: Any) -> str:
+    """The rate of a network, in bits as networks are named: 480 Mbit/s."""
+    known = number(value_bytes_per_s)
+    return NOTHING if known is None else f"{format_rate(8 * known).removesuffix('B/s')}bit/s"
 
 
 def times(value: Any) -> str:

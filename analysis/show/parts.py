@@ -11,6 +11,7 @@ from analysis.show.table import NOTHING, Cells, Display, Group, figure_columns, 
 from analysis.show.words import (
     EMULATED_NOTE,
     MIN_SAMPLES,
+    network_text,
     recompute_text,
     several_machines,
     strategy_text,
@@ -31,7 +32,7 @@ def show_parts(parts: pd.DataFrame) -> Display:
     groups = []
     for rows in gather(rows_of(shown), lambda row: (row["record"], row["case"])).values():
         first = rows[0]
-        detail = [workload_text(first) + recompute_text(first)]
+        detail = [workload_text(first) + recompute_text(first) + network_text(first)]
         detail += [f"{first['hardware']} ({first['backend']})"] if machines else []
         detail += [Path(first["record"]).name] if records else []
         groups.append(

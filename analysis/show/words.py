@@ -20,7 +20,7 @@ def scenario_text(row: Cells, *, hardware: bool = False) -> str:
     where = f", {row['hardware']} ({row['backend']})" if hardware else ""
     series = f", {Path(row['series']).name}" if row.get("series") else ""
     how = f"{recompute_text(row)}{', emulated' if row['emulated'] else ''}"
-    return f"{row['model']} {row['block']} {row['phase']}, {workload_text(row)}{how}{where}{series}"
+    return f"{row['model']} {row['block']} {row['phase']}, {workload_text(row)}{how}{network_text(row)}{where}{series}"
 
 
 def workload_text(row: Cells) -> str:
@@ -29,9 +29,16 @@ def workload_text(row: Cells) -> str:
     return f"batch {row['batch']}, {length}, {row['dtype']}"
 
 
+def network_text(row: Cells) -> str:
+    """What joins the nodes, after a comma; nothing on one node."""
+    return f", over {row['network']}" if row["network"] else ""
+
+
 def strategy_text(row: Cells) -> str:
-    """A strategy with what it was tuned to: overlap in 4 chunks."""
-    return f"{row['strategy']} in {row['chunks']} chunks" if row["chunks"] > 1 else str(row["strategy"])
+    """A strategy with what it was tuned to, and where its group lies: overlap in 4 chunks over 2 nodes."""
+    chunks = f" in {row['chunks']} chunks" if row["chunks"] > 1 else ""
+    nodes = f" over {row['group_nodes']} nodes" if row["group_nodes"] > 1 else ""
+    return f"{row['strategy']}{chunks}{nodes}"
 
 
 def recompute_text(row: Cells) -> str:

@@ -54,7 +54,7 @@ def oracle_agreement(runs: Sequence[Run]) -> Finding | None:
 def scaling_efficiency(runs: Sequence[Run]) -> Finding | None:
     """T(1) over n T(n), of the highest degree that was measured beside 1."""
     pairs = []
-    for whole, split in _pairs(runs, lambda case: replace(case, tp=1), lambda case: case.tp > 1):
+    for whole, split in _pairs(runs, lambda case: replace(case, tp=1, nodes=1), lambda case: case.tp > 1):
         one, many = whole.seconds["total"], split.seconds["total"]
         if one and many:
             pairs.append((split.planned.tp, one / (split.planned.tp * many)))
@@ -83,7 +83,7 @@ def saved_activations(runs: Sequence[Run]) -> Finding | None:
     """What autograd kept on one rank over what it kept of n, in training under `sequence`."""
     found = []
     degrees = set()
-    for whole, split in _pairs(runs, lambda case: replace(case, tp=1), _is_sequence_training):
+    for whole, split in _pairs(runs, lambda case: replace(case, tp=1, nodes=1), _is_sequence_training):
         one, many = whole.case.result.observed, split.case.result.observed
         if one is not None and many is not None and many.saved_bytes:
             found.append(one.saved_bytes / many.saved_bytes)

@@ -31,7 +31,7 @@ _NETNS_ETC: Final = Path("/etc/netns")
 
 # A larger burst lets small messages pass unshaped; a smaller one misses the rate (94-99 % of it with these).
 _BURST_S: Final = 0.5e-3
-_MIN_BURST_BYTES: Final = 16 * 1024
+_MIN_BURST_BYTES: Final = 68 * 1024
 _ETHERNET_HEADER_BYTES: Final = 14
 _QUEUE: Final = "20ms"
 # netem drops what exceeds this many packets, 1000 unless told.

@@ -97,6 +97,11 @@ class Case:
         return self.strategy in TOKEN_STRATEGIES and self.tp > 1
 
     @property
+    def pipelines_ffn(self) -> bool:
+        """Whether an FFN's two products are one pipeline, which autograd could not look into."""
+        return self.strategy == "overlap" and self.tp > 1 and self.workload.phase != "train"
+
+    @property
     def local_tokens(self) -> int:
         """Tokens whose norm and residual a rank computes."""
         return self.workload.tokens // self.tp if self.splits_tokens else self.workload.tokens

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn.functional import gelu, silu
 
 from tp.layers.linear import ColumnParallelLinear, GatheredColumnLinear, RowParallelLinear
+from tp.layers.pipeline import ring_ffn
 from tp.layers.positions import Positions
 from tp.layers.wire import Wire, apply, cut
 
@@ -29,8 +30,12 @@ class ParallelFfn(nn.Module):
 
     def forward(self, x: Float[Tensor, "_ H"], positions: Positions | None, wire: Wire) -> Float[Tensor, "_ H"]:
         """x and the result are [M, H] on every rank, or this rank's [M_tp, H] under token strategies."""
+        activation = swiglu if self.gated else plain_gelu
+        split = self.up.split
+        if split.strategy == "overlap" and wire.num_ranks > 1 and not torch.is_grad_enabled():
+            return ring_ffn(x, self.up.weight, self.up.bias, self.down.weight, activation, split.chunks, wire)
         hidden = cut(self.up(x, wire), wire, leave="up", enter="activation")
-        active = swiglu(hidden) if self.gated else plain_gelu(hidden)
+        active = activation(hidden)
         y: Tensor = self.down(cut(active, wire, leave="activation", enter="down"), wire)
         return y
 

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from tp.plan.attention import norm_backward, residual_backward, residual_forward
 from tp.plan.emit import Emitter
 from tp.plan.linears import column_backward, column_forward, row_backward, row_forward
-from tp.plan.ops import Op
+from tp.plan.ops import Elementwise, Op
+from tp.plan.rings import ring_ffn
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -19,9 +20,14 @@ class FfnOps:
     e: Emitter
 
     def forward(self) -> Iterator[Op]:
-        yield from self._until_down()
-        yield from self._down()
-        yield from residual_forward(self.e)
+        e = self.e
+        if e.case.pipelines_ffn:
+            yield self._norm()
+            yield from ring_ffn(e, up=sum(self._widths), down=self._width, activation=self._activation)
+        else:
+            yield from self._until_down()
+            yield from self._down()
+        yield from residual_forward(e)
 
     def remake(self) -> Iterator[Op]:
         """The forward once more, as far as the backward needs it."""
@@ -43,13 +49,19 @@ class FfnOps:
         yield from norm_backward(e, inner=e.case.has_attention)
 
     def _until_down(self) -> Iterator[Op]:
+        yield self._norm()
+        yield from column_forward(self.e, "up", self._widths)
+        yield self._activation(self.e.tokens)
+
+    def _norm(self) -> Elementwise:
         e = self.e
-        yield e.elementwise("norm", "norm", e.case.local_tokens * e.hidden, reads=1, writes=1)
-        yield from column_forward(e, "up", self._widths)
-        if e.case.model.gated:  # SiLU of the gate, times up
-            yield e.elementwise("activation", "swiglu", self._hidden, reads=3, writes=2)
-        else:
-            yield e.elementwise("activation", "gelu", self._hidden, reads=1, writes=1)
+        return e.elementwise("norm", "norm", e.case.local_tokens * e.hidden, reads=1, writes=1)
+
+    def _activation(self, tokens: int) -> Elementwise:
+        elements = tokens * self._width
+        if self.e.case.model.gated:  # SiLU of the gate, times up
+            return self.e.elementwise("activation", "swiglu", elements, reads=3, writes=2)
+        return self.e.elementwise("activation", "gelu", elements, reads=1, writes=1)
 
     def _down(self, *, until_saved: bool = False) -> Iterator[Op]:
         whole = self.e.case.model.ffn_width

@@ -6,10 +6,11 @@ times as many products of fewer rows. A rank's own tokens leave before its first
 sent on, and what is multiplied at a step has to be here.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 
 from tp.plan.emit import Emitter
-from tp.plan.ops import ComputePart, Layout, Op
+from tp.plan.ops import ComputePart, Elementwise, Layout, Op
 
 
 def ring_gather(
@@ -36,6 +37,28 @@ def ring_scatter(e: Emitter, part: ComputePart, layout: Layout, *, outputs: int,
         if step < _sends(e):
             yield from _pass_partial(e, part, first, sent, step, outputs)
     yield from _add_to_own(e, part, sent, outputs)
+
+
+def ring_ffn(e: Emitter, *, up: int, down: int, activation: Callable[[int], Elementwise]) -> Iterator[Op]:
+    """Both products of an FFN as one pipeline: a chunk goes through both as it comes, and leaves as partial sums.
+
+    `up` outputs of the first product, `down` inputs of the second; `activation` of so many tokens lies between.
+    """
+    h, tokens, first = e.hidden, e.chunk_tokens, e.num_sent
+    gathered, scattered = list[int](), list[int]()
+    for step in range(_steps(e)):
+        for _ in _leaving(e, step):
+            gathered.append(e.num_sent)
+            yield e.send_chunk(h)
+        needs = _arrived(first, gathered, step - e.case.chunks)
+        yield from e.gemm("up", "nt", tokens, up, h, needs=needs)
+        yield replace(activation(tokens), needs=needs)
+        if step >= e.case.chunks:
+            yield from e.gemm("down", "nt", tokens, h, down, needs=needs)
+            yield from _pass_partial(e, "down", first, scattered, step - e.case.chunks, h)
+    for _ in range(e.case.chunks):
+        yield from e.gemm("down", "nt", tokens, h, down, needs=first)
+    yield from _add_to_own(e, "down", scattered, h)
 
 
 def ring_column_backward(e: Emitter, part: ComputePart, width: int) -> Iterator[Op]:

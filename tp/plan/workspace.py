@@ -111,12 +111,24 @@ class Workspace(Sizes):
         x = {"x": self.stream_bytes} if case.has_attention else {}
         normed = x | {"normed": self.stream_bytes}
         hidden = {"gate_and_up": 2 * size} if model.gated else {"up": size}
+        if case.pipelines_ffn:
+            yield from self.pipelined(normed, sum(hidden.values()), size)
+            yield from self.end(normed, model.ffn_width, hidden, biased=model.has_ffn_bias)
+            return
         yield from self.first_product(normed, hidden)
         active = normed | hidden | {"active": size}
         if model.gated and case.strategy == "dtensor":
             yield active | {"silu": size}
         yield from self.last_product(active, model.ffn_width)
         yield from self.end(normed, model.ffn_width, hidden, biased=model.has_ffn_bias)
+
+    def pipelined(self, held: Moment, hidden: int, active: int) -> Iterator[Moment]:
+        """Both products chunk by chunk: all that comes and leaves, of what lies between this rank's own tokens."""
+        case, everyone = self.case, self.m * self.case.model.hidden * self.e
+        steps = case.tp * case.chunks
+        others = everyone - everyone // case.tp
+        moment = held | {"gathered": everyone, "y": self.stream_bytes, "received": others, "partial": others}
+        yield moment | {"own": active // case.tp, "chunk": hidden // steps, "chunk.active": active // steps}
 
     def first_product(self, held: Moment, made: Moment) -> Iterator[Moment]:
         """A half's norm, on CPUs several ops in fp32, and its first product, of all ranks' tokens."""

@@ -122,7 +122,7 @@ def _marks(moments: Sequence[Moment], facts: Sequence[Facts], places: Sequence[P
         elapsed_s = after.since_s - before.since_s
         own_s = [_cpu_s(b, a) for b, a in zip(before.ranks, after.ranks, strict=True)]
         for rank, (b, a) in enumerate(zip(before.ranks, after.ranks, strict=True)):
-            of_host = sum(s for s, place in zip(own_s, places, strict=True) if place.host == places[rank].host)
+            of_host = sum(s for s, place in zip(own_s, places, strict=True) if place.machine == places[rank].machine)
             found += [
                 BlockMark(
                     first_round=before.rounds,

@@ -1,7 +1,7 @@
 """Measure what computes, for a calibration: torchrun --nproc-per-node N bench/gemm.py [--seconds S] [--out F]"""
 
 from bench.harness.run.cli import run_main
-from bench.harness.run.op_runner import measure_compute
+from bench.harness.run.op_sweeps import measure_compute
 
 if __name__ == "__main__":
     run_main(measure_compute)

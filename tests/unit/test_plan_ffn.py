@@ -43,13 +43,33 @@ GATED_BACKWARD = {
 }
 
 
+# Without a graph to build: own tokens through the first product while others' come, each of which leaves at once.
+MADE = "up/nt activation/swiglu"
+PIPELINE = (
+    f"norm/norm send_recv {MADE} send_recv {MADE} down/nt send_recv "
+    + f"send_recv {MADE} down/nt down/residual send_recv " * 5
+    + f"{MADE} down/nt down/residual send_recv down/nt down/residual residual/residual"
+)
+
+
 @pytest.mark.parametrize("strategy", STRATEGIES)
 def test_the_ops_of_a_gated_ffn(strategy: Strategy) -> None:
     forward, backward = GATED[strategy], f"{GATED_BACKWARD[strategy]} {NORM_BACKWARD}"
-    assert words(plan_of(LLAMA, strategy, 8, block="ffn")) == forward
+    alone = PIPELINE if strategy == "overlap" else forward
+    assert words(plan_of(LLAMA, strategy, 8, block="ffn")) == alone
     assert words(plan_of(LLAMA, strategy, 8, block="ffn", phase="train")) == f"{forward} {backward}"
     # It keeps no cache: a pass of decode is one of few tokens.
-    assert words(plan_of(LLAMA, strategy, 8, block="ffn", phase="decode", batch=8)) == forward
+    assert words(plan_of(LLAMA, strategy, 8, block="ffn", phase="decode", batch=8)) == alone
+
+
+def test_a_pipeline_multiplies_and_sends_what_two_layers_do() -> None:
+    for tp, chunks in ((2, 1), (2, 4), (4, 2)):
+        whole = plan_of(LLAMA, "overlap", tp, block="ffn", seq=1024, chunks=chunks)
+        apart = plan_of(LLAMA, "sequence", tp, block="ffn", seq=1024)
+        assert whole.flops == apart.flops
+        assert whole.sent_bytes == apart.sent_bytes
+        needs = [op.needs for op in whole.compute if op.needs is not None]
+        assert max(needs) == len(whole.collectives) == 2 * (tp - 1) * chunks
 
 
 @pytest.mark.parametrize("model", [MEGATRON, GPT3])

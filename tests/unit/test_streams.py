@@ -27,7 +27,7 @@ from bench.harness.cases.sweeps import PASSES, RANGES, elementwise_ops
 from bench.harness.machine.reading import Facts, Reading
 from bench.harness.record.records import OpResult, Samples
 from bench.harness.run.console import memory_table
-from bench.harness.run.op_runner import measure_memory
+from bench.harness.run.op_sweeps import measure_memory
 from bench.harness.timing.task import Task
 from bench.harness.world.launch import DeviceKind
 from tests.unit.record_factory import header, write_run

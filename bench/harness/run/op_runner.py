@@ -9,26 +9,16 @@ import numpy as np
 from rich.console import Console
 
 from bench.harness.cases.ops import op_tasks
-from bench.harness.cases.streams import STREAM_DTYPE, STREAM_TURN, room_bytes, stream_ops, wanted_bytes
-from bench.harness.cases.sweeps import (
-    RANGES,
-    attention_ops,
-    collective_ops,
-    elementwise_ops,
-    gemm_ops,
-    single_token_ops,
-)
 from bench.harness.cases.variants import delayed
 from bench.harness.record.files import finished_cases, finished_ops
 from bench.harness.record.interference import drift_sentence
 from bench.harness.record.names import DELAYED, IN_PASS, OVERLAPPED
 from bench.harness.record.records import FailedOp, OpResult
-from bench.harness.run.cli import RunFlags, RunSettings, resolve_run
+from bench.harness.run.cli import RunSettings
 from bench.harness.run.console import arrival_table, make_console, memory_table, op_table, progress_bar
 from bench.harness.run.drift import drift_line
 from bench.harness.run.launch_probe import measure_launches
 from bench.harness.run.lines import now
-from bench.harness.run.runnable import require_runnable
 from bench.harness.run.session import Session, session
 from bench.harness.timing.gathered import Measured
 from bench.harness.timing.measure import Policy, measure
@@ -38,15 +28,12 @@ from bench.harness.timing.task import Instruments, Task
 from bench.harness.world.faults import attempt
 from bench.harness.world.launch import members_of
 from tp.cost.theory import OpEstimate, TheoryName
-from tp.errors import ConfigError, MeasurementError
-from tp.flags import choice, parse_flags, positive_float, positive_int
+from tp.errors import MeasurementError
+from tp.flags import positive_float
 from tp.layers.collectives import GroupCollectives
 from tp.layers.mesh import Mesh, split_world
-from tp.placement import spreads
 from tp.plan.ops import Collective, Elementwise, Op, is_stream
-from tp.probe import native_dtypes
-from tp.suite import defaults
-from tp.units import DTYPES, MIB, Dtype, activation_dtype, format_bytes
+from tp.units import Dtype, format_bytes
 
 # Ops that take turns, so that each finds the caches as another one left them.
 TURN: Final = 8
@@ -56,30 +43,6 @@ COMPUTE_ROUNDS: Final = 12
 COLLECTIVE_ROUNDS: Final = 40
 # Of the budget, for the first op once more.
 DRIFT_SHARE: Final = 0.05
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class OpFlags(RunFlags):
-    """How many sizes to measure."""
-
-    shapes: str = "40"
-    """Matrix shapes, each in three layouts; half as many attention cores, a quarter as many elementwise sizes."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CollectiveFlags(RunFlags):
-    """How large the messages become."""
-
-    largest_mib: str = ""
-    """MiB of the largest message (default: 512 on GPUs, 32 on a CPU; less over a slow link)."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class MemoryFlags(RunFlags):
-    """How large the tensors become."""
-
-    largest_mib: str = ""
-    """MiB of the largest tensor of a rank (default: over all ranks 4 times the last-level caches; on GPUs 1024)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -96,90 +59,7 @@ class Bench:
     calibrates: bool = True
 
 
-def measure_compute() -> None:
-    """`bench/gemm.py`: matrix products, attention cores and elementwise passes."""
-    flags = parse_flags(OpFlags, prog="bench/gemm.py", description="Measure the compute ops that a calibration needs.")
-    run = resolve_run(flags, name="gemm")
-    dtype = _dtype(flags, run)
-    shapes, ranges = positive_int(flags.shapes, flag="--shapes"), RANGES[run.device]
-    if shapes < 8:
-        raise ConfigError(f"--shapes {shapes}: too few to fit anything; use at least 8")
-    require_runnable((), (), dtype, device=run.device, dry_run=False)
-    activations = activation_dtype(dtype)
-    ops: list[Op] = [
-        *gemm_ops(ranges, dtype, count=shapes),
-        *single_token_ops(ranges, dtype, count=max(shapes // 5, 6)),
-        *attention_ops(ranges, activations, count=max(shapes // 2, 8)),
-        *elementwise_ops(ranges, activations, count=max(shapes // 4, 8), quantizes=dtype == "fp8"),
-    ]
-    _run(Bench(title="compute", sweeps=lambda opened: [(1, ops)], launches=dtype), run, seconds=flags.seconds)
-
-
-def measure_collectives() -> None:
-    """`bench/collectives.py`: every collective over sizes that double, for every degree, within nodes and across."""
-    flags = parse_flags(
-        CollectiveFlags,
-        prog="bench/collectives.py",
-        description="Measure all-reduce, all-gather, reduce-scatter, send/recv.",
-    )
-    run = resolve_run(flags, name="collectives")
-    dtype = activation_dtype(_dtype(flags, run))
-    world, backend = run.launch.world, run.backend
-    if world == 1:
-        raise ConfigError("bench/collectives.py: one rank says nothing to itself; use torchrun --nproc-per-node 2")
-    placements = [
-        (size, nodes)
-        for size in range(2, world + 1)
-        if world % size == 0
-        for nodes in spreads(size, world=world, on_node=run.launch.local_world)
-    ]
-    ranges = RANGES[run.device]
-    if flags.largest_mib:
-        largest = positive_int(flags.largest_mib, flag="--largest-mib") * MIB
-        ranges = replace(ranges, collective_bytes=(ranges.collective_bytes[0], largest))
-    sweeps = [
-        (n, list[Op](collective_ops(ranges, dtype, num_ranks=n, num_nodes=nodes, backend=backend)))
-        for n, nodes in placements
-    ]
-    _run(Bench(title="collectives", sweeps=lambda opened: sweeps), run, seconds=flags.seconds)
-
-
-def measure_memory() -> None:
-    """`bench/memory.py`: passes that only move memory, and on GPUs transfers to and from the host."""
-    flags = parse_flags(
-        MemoryFlags, prog="bench/memory.py", description="Measure copy, triad and read, on GPUs transfers to the host."
-    )
-    run = resolve_run(flags, name="memory")
-    if flags.dtype not in ("", STREAM_DTYPE):
-        raise ConfigError(f"--dtype {flags.dtype}: bytes are moved alike in every dtype; leave it out")
-    asked = positive_int(flags.largest_mib, flag="--largest-mib") * MIB if flags.largest_mib else None
-    # What is larger than the caches needs no flush, and a flush's own lines would be written back meanwhile.
-    run = replace(run, method=replace(run.method, cold=False))
-    bench = Bench(
-        title="memory", sweeps=lambda opened: [(1, _streams(asked, run, opened))], turn=STREAM_TURN, calibrates=False
-    )
-    _run(bench, run, seconds=flags.seconds)
-
-
-def _streams(asked: int | None, run: RunSettings, opened: Session) -> list[Op]:
-    """The ops over tensors as large as was asked for, or as caches make it, where every rank can hold them."""
-    local = run.launch.local_world
-    wanted = asked or wanted_bytes(run.device, local_ranks=local)
-    everyone = opened.ranks.gather_objects((wanted, room_bytes(opened.device, local_ranks=local)))
-    most, room = max(wanted for wanted, _ in everyone), min(room for _, room in everyone)
-    if room < most:
-        told = f"note: tensors of at most {format_bytes(room)}, since no more memory is free; not {format_bytes(most)}"
-        opened.console.print(told, markup=False)
-    return list(stream_ops(run.device, largest=min(most, room)))
-
-
-def _dtype(flags: RunFlags, run: RunSettings) -> Dtype:
-    if flags.dtype:
-        return choice(flags.dtype, DTYPES, flag="--dtype")
-    return defaults(run.device, native_dtypes()).dtype
-
-
-def _run(bench: Bench, run: RunSettings, *, seconds: str) -> None:
+def run_ops(bench: Bench, run: RunSettings, *, seconds: str) -> None:
     """Measure the ops of every degree in turn, each recorded as soon as its turn is over, and the host's launches."""
     budget_s = positive_float(seconds or "45", flag="--seconds")
     leads = run.launch.leads

@@ -29,8 +29,8 @@ _BRIDGE: Final = "br0"
 # `ip netns exec` lays what is in a namespace's folder here over /etc.
 _NETNS_ETC: Final = Path("/etc/netns")
 
-# One segment of 64 KiB and its headers pass whole. With less the bucket cuts it up, with a timer and a wake-up each: beside
-# them compute took 51 % longer at 480 Mbit/s, and 7 to 20 % longer so. A larger burst lets small messages pass unshaped.
+# A segment of 64 KiB and its headers pass whole. With less the bucket cuts it up, with a timer and a wake-up each:
+# compute beside them took 51 % longer at 480 Mbit/s, and so 7 to 20 %. With more small messages pass unshaped.
 _BURST_S: Final = 0.5e-3
 _MIN_BURST_BYTES: Final = 68 * 1024
 _ETHERNET_HEADER_BYTES: Final = 14

@@ -41,6 +41,8 @@ class Flags:
     """Cap on sampling each case."""
     shapes: str = "40"
     """Matrix shapes that the calibration of compute is fitted to."""
+    calibration_seconds: str = "30"
+    """Cap on sampling each program that a calibration is fitted to."""
     largest_mib: str = "8"
     """MiB of the largest message that the calibration of links is fitted to."""
 
@@ -55,11 +57,11 @@ class Sweep:
 
     def run(self) -> None:
         """Calibrate, measure every rate, find the balanced one, measure that, and report."""
-        compute = self.measure("gemm", "", "gemm.py", "--shapes", self.flags.shapes, "--seconds", "30")
-        inputs = [compute]
+        seconds = ("--seconds", self.flags.calibration_seconds)
+        inputs = [self.measure("gemm", "", "gemm.py", "--shapes", self.flags.shapes, *seconds)]
         for rate in self.suite.calibration_rates:
             largest = ("--largest-mib", self.flags.largest_mib)
-            inputs.append(self.measure(f"collectives-{rate}", rate, "collectives.py", *largest, "--seconds", "30"))
+            inputs.append(self.measure(f"collectives-{rate}", rate, "collectives.py", *largest, *seconds))
             inputs.append(self.block(f"calibration-{rate}", rate))
         calibration = self.out / "calibration.json"
         call("python", "-m", "analysis", "calibrate", *inputs, "--out", str(calibration))
@@ -123,6 +125,7 @@ def resolve(args: Sequence[str]) -> Sweep:
     if positive_int(flags.hosts, flag="--hosts") < 2:
         raise ConfigError("--hosts 1: has no link; give at least 2")
     positive_float(flags.seconds, flag="--seconds")
+    positive_float(flags.calibration_seconds, flag="--calibration-seconds")
     suite = catalogue.load(flags.suite, Suite, kind="suites", flag="--suite")
     if len(suite.link_rates) < 2 or not suite.calibration_rates:
         raise ConfigError(f"--suite {flags.suite}: needs at least two link_rates and calibration_rates; add them")

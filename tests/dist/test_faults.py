@@ -13,7 +13,8 @@ from analysis.load import load_run
 from bench.harness.record.records import CaseResult, End
 from tests.conftest import ROOT
 
-pytestmark = pytest.mark.dist
+# Mostly waiting, and nothing in it is timed: others may share the cores.
+pytestmark = [pytest.mark.dist, pytest.mark.solo]
 
 # Long enough for a signal to fall into a case; the fault ends it.
 SECONDS = "60"

@@ -22,6 +22,18 @@ PROFILER = (
     "python -m analysis import torch-profiler rank0.json.gz rank1.json.gz --out steps.csv --model llama3-8b "
     "--hardware h100-sxm --tp 2"
 )
+SLURM = (
+    "scripts/slurm/submit --out runs/cluster --nodes 2 --gpus-per-node 8 --time 30 block a.toml b.toml --seconds 2"
+)
+KUBERNETES = (
+    "scripts/kubernetes/submit.py --image REGISTRY/tpbench --out runs/cluster --nodes 2 --gpus 8 block a.toml b.toml "
+    "--seconds 2"
+)
+SEVERAL_NODES = (
+    "torchrun --nnodes 2 --node-rank 0 --nproc-per-node 8 --master-addr NODE0 bench/block.py --model llama3-70b "
+    "--tp 8,16 --nodes 1,2 --network roce-400"
+)
+NETLAB = "scripts/netlab --hosts 2 --rate 1gbit -- torchrun bench/block.py --strategy allreduce,sequence,overlap,dtensor"
 PRETEND = ("--dry-run", "--world", "8", "--device", "cuda", "--hardware", "h100-sxm")
 
 
@@ -69,6 +81,11 @@ def test_every_command_is_tested_here(readme):
         "python -m analysis export nccl-tests collectives.jsonl --out sweep.log": "the same",
         PROFILER: "test_profiler_cli.py",
         "python bench/block.py --emulate-tp 8 --model llama2-70b --seq 2048": "test_block_cli.py, of a tiny model",
+        SLURM: "tests/schedulers/test_slurm.py, of tiny suites",
+        KUBERNETES: "tests/schedulers/test_kubernetes.py, but for the cluster",
+        SEVERAL_NODES: "tests/netlab/test_runs.py, over gloo; dry below",
+        NETLAB: "tests/netlab/test_runs.py, of a tiny model",
+        "scripts/netsweep": "tests/netlab/test_sweep.py, of two rates",
     }
     others = [line for line in commands(readme) if line not in tested_elsewhere]
     assert {line.split()[0] for line in others} == {"torchrun", "python"}
@@ -79,7 +96,8 @@ def test_every_command_is_tested_here(readme):
 def test_block_commands_fit_eight_gpus(readme, bench):
     scripts = ("bench/attention.py", "bench/block.py")
     lines = [line for line in commands(readme) if any(word in line for word in scripts) and "--emulate-tp" not in line]
-    lines.remove(BLOCK_FOR_CLAIMS)
+    for elsewhere in (BLOCK_FOR_CLAIMS, SEVERAL_NODES, NETLAB):
+        lines.remove(elsewhere)
     assert len(lines) == 5
 
     for line in lines:
@@ -162,12 +180,23 @@ def test_logs_become_tables(readme, root, tmp_path, monkeypatch, capsys):
 
 
 @pytest.mark.solo
-def test_suite_example_is_a_suite(readme, tmp_path):
-    from tp.schema import load_toml
+def test_two_nodes_of_eight_gpus_are_planned_inside_and_across(bench):
+    flags = SEVERAL_NODES.split("bench/block.py ")[1].split()
+    pretend = ("--dry-run", "--world", "16", "--device", "cuda", "--hardware", "h100-sxm")
+    done = bench("block", *flags, *pretend, "--strategy", "allreduce", "--phase", "prefill")
+    assert done.returncode == 0, done.stderr
+    assert [word for word in ("tp8/", "tp8x2nodes/", "tp16x2nodes/") if word in done.stdout] == [
+        *("tp8/", "tp8x2nodes/", "tp16x2nodes/")
+    ]
 
-    (example,) = blocks(readme, "toml")
-    (tmp_path / "suite.toml").write_text(example)
-    assert load_toml(tmp_path / "suite.toml", Suite).model == ("tinyllama-1.1b",)
+
+@pytest.mark.solo
+def test_suites_of_the_catalogue_are_suites(readme):
+    from tp import catalogue
+
+    assert "configs/suites/small-model-sizes.toml" in readme
+    for name in catalogue.names("suites"):
+        assert catalogue.load(name, Suite, kind="suites", flag="--suite").model
 
 
 def test_scripts_run(root, tmp_path):

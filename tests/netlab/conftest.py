@@ -13,6 +13,24 @@ import pytest
 ROOT: Final = Path(__file__).resolve().parents[2]
 NETLAB: Final = ROOT / "scripts" / "netlab"
 
+MODEL = """
+name = "tiny"
+hidden = 256
+num_heads = 4
+num_kv_heads = 4
+head_dim = 64
+ffn_width = 1024
+gated = false
+num_layers = 1
+vocab_size = 8
+tied_embeddings = false
+norm = "rms"
+position = "rope"
+max_positions = 4096
+bias = "none"
+source = "made up for this test"
+"""
+
 Netlab = Callable[..., subprocess.CompletedProcess[str]]
 StartNetlab = Callable[..., subprocess.Popen[str]]
 
@@ -76,3 +94,11 @@ def netlab(start_netlab: StartNetlab) -> Netlab:
         return subprocess.CompletedProcess(process.args, process.returncode, stdout, stderr)
 
     return run
+
+
+@pytest.fixture(scope="session")
+def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The file of a model that takes no time."""
+    path = tmp_path_factory.mktemp("models") / "tiny.toml"
+    path.write_text(MODEL)
+    return path

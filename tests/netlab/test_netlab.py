@@ -16,7 +16,7 @@ import pytest
 
 from tests.netlab.conftest import NETLAB, needs_netlab
 
-pytestmark = [pytest.mark.dist, needs_netlab]
+pytestmark = [pytest.mark.dist, pytest.mark.solo, needs_netlab]
 
 MBIT_PER_S = 100
 

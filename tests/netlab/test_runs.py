@@ -11,30 +11,6 @@ from tp.plan.ops import bus_factor, sent_factor
 RATE_BITS_PER_S = 400e6
 # Ethernet, IP and TCP headers and acknowledgements on packets of 9000 bytes.
 PAYLOAD = 0.989
-MODEL = """
-name = "tiny"
-hidden = 256
-num_heads = 4
-num_kv_heads = 4
-head_dim = 64
-ffn_width = 1024
-gated = false
-num_layers = 1
-vocab_size = 8
-tied_embeddings = false
-norm = "rms"
-position = "rope"
-max_positions = 4096
-bias = "none"
-source = "made up for this test"
-"""
-
-
-@pytest.fixture(scope="module")
-def tiny(tmp_path_factory):
-    path = tmp_path_factory.mktemp("models") / "tiny.toml"
-    path.write_text(MODEL)
-    return path
 
 
 def of_kind(run, kind):

@@ -144,6 +144,7 @@ def run_pod(job: dict, mounted: Path, log: Path) -> subprocess.Popen[bytes]:
 
 
 @pytest.mark.dist
+@pytest.mark.solo
 def test_records_come_back_through_the_log_of_the_first_pod(root, suites, tmp_path):
     what = ("--folder", root, "--gpus", 0, "--name", "here", "ffn", *suites, "--seconds", "0.2")
     config_map, *jobs = rendered(root, "--out", tmp_path / "out", *what)

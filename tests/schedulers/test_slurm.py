@@ -15,7 +15,8 @@ import pytest
 
 from bench.harness.record.files import read_record
 
-pytestmark = pytest.mark.dist
+# Mostly waiting, and nothing in it is timed: others may share the cores.
+pytestmark = [pytest.mark.dist, pytest.mark.solo]
 
 MISSING = [name for name in ("slurmctld", "slurmd", "sbatch", "srun", "scontrol") if shutil.which(name) is None]
 needs_slurm = pytest.mark.skipif(

@@ -20,11 +20,12 @@ from analysis.fitting.validate import describe
 from analysis.load import Run
 from analysis.measured.op import Measured
 from analysis.measured.read import Inputs
-from tp.cost.calibrated import CALIBRATION_VERSION, LAYERS, CalibratedTheory, Calibration
+from tp.cost.calibrated import CALIBRATION_VERSION, CalibratedTheory, Calibration
 from tp.cost.collective import RankLaw
 from tp.cost.curves.attention import AttentionCurve
 from tp.cost.curves.gemm import GemmCurve, TileGemm
 from tp.cost.curves.size import SizeCurve
+from tp.cost.lookup import LAYERS
 from tp.cost.priors import prior_attention, prior_elementwise, prior_gemm
 from tp.errors import ConfigError
 from tp.hardware import Device

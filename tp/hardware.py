@@ -106,10 +106,12 @@ class Link:
     """One-way line rate of one of them; with `num_lanes`, the arithmetic that the rate is held against."""
     ports_per_node: int | None = None
     """Of a network: ports that a node has; absent where each device has one."""
+    burst_bytes: float | None = None
+    """Of a shaped network: what a port sends at once after a pause, before its rate holds."""
     doubt: str | None = None
 
     def __post_init__(self) -> None:
-        for field in ("bytes_per_s", "num_lanes", "lane_bytes_per_s", "ports_per_node"):
+        for field in ("bytes_per_s", "num_lanes", "lane_bytes_per_s", "ports_per_node", "burst_bytes"):
             _require_positive(field, getattr(self, field))
         if (self.num_lanes is None) != (self.lane_bytes_per_s is None):
             raise ValueError("num_lanes and lane_bytes_per_s go together; give both or neither")

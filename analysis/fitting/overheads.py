@@ -11,7 +11,7 @@ from bench.harness.record.interference import contention
 from bench.harness.record.names import PARTS, PROBE_MODEL
 from tp.cost.overheads import Contention, Overheads, launch_key
 from tp.cost.theory import Theory
-from tp.plan.ops import Direction, Part
+from tp.plan.ops import Collective, Direction, Part, sum_bytes
 
 
 def fit_overheads(runs: Sequence[Run], theory: Theory) -> Overheads:
@@ -65,4 +65,17 @@ def _contention(cases: Sequence[Case]) -> Contention:
         compute=max(0.0, float(np.median([each.compute_slowdown for each in found])) - 1),
         communication=max(0.0, float(np.median([each.communication_slowdown for each in found])) - 1),
         rows=len(found),
+        compute_s_per_byte=_compute_per_byte(cases),
     )
+
+
+def _compute_per_byte(cases: Sequence[Case]) -> float | None:
+    """The median, over layers whose ranks sent between nodes, of what compute lost for a byte that was under way."""
+    costs = []
+    for case in cases:
+        each, plan = contention(case.result), case.planned
+        if each is None or plan.case.nodes == 1 or case.header.network is None:
+            continue
+        sent = sum_bytes(op for op in plan.ops if isinstance(op, Collective))
+        costs.append((each.compute_slowdown - 1) * each.contended_communication_s / sent)
+    return max(0.0, float(np.median(costs))) if costs else None

@@ -7,8 +7,8 @@ from typing import Any, Final, Generic, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from tp.cost.calibrated import curve_sizes
 from tp.cost.curves.array import Array
+from tp.cost.lookup import curve_sizes
 from tp.errors import ConfigError
 from tp.plan.ops import AttentionCore, Collective, Elementwise, Gemm
 

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from analysis.load import Run
 from bench.harness.record.grouping import by_group
 from bench.harness.record.records import OpResult, PartTimes, Samples
-from tp.cost.calibrated import curve_key
+from tp.cost.lookup import curve_key
 from tp.hardware import Link
 from tp.plan.ops import Collective, Elementwise, Op
 

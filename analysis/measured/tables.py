@@ -16,7 +16,7 @@ import pandas as pd
 from analysis.measured.fields import dtype_of, one_of, whole
 from analysis.measured.layers import LAYER_COLUMNS, layer_op
 from analysis.measured.op import Measured, kind_of
-from tp.cost.calibrated import LAYERS
+from tp.cost.lookup import LAYERS
 from tp.errors import ConfigError
 from tp.plan.ops import COLLECTIVE_KINDS, AttentionCore, Collective, Gemm, Op
 

@@ -13,9 +13,10 @@ from analysis.split.scaling import Question, scale
 from tp import catalogue
 from tp.case import Strategy, Workload
 from tp.cost.article import article_pairs
-from tp.cost.calibrated import Calibration, find
+from tp.cost.calibrated import Calibration
 from tp.cost.choose import make_theories
 from tp.cost.known import known_calibration
+from tp.cost.lookup import find
 from tp.errors import ConfigError
 from tp.hardware import Link, Node, load_node
 from tp.model import ModelShape

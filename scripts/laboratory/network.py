@@ -79,6 +79,11 @@ def network(lab: Lab) -> Iterator[tuple[Host, ...]]:
         yield hosts
 
 
+def burst_bytes(rate: Rate, mtu: int) -> int:
+    """What a host sends at once after a pause, before the rate holds."""
+    return max(_MIN_BURST_BYTES, round(rate.bits_per_s / 8 * _BURST_S), mtu + _ETHERNET_HEADER_BYTES)
+
+
 def switch_link(host: Host, state: str) -> None:
     """Take a host's link `down`, or bring it back `up`."""
     _make("ip", "-n", host.namespace, "link", "set", INTERFACE, state, what=f"link {state}")
@@ -135,8 +140,7 @@ def _route(host: Host) -> None:
 
 
 def _bucket(rate: Rate, mtu: int) -> tuple[str, ...]:
-    burst = max(_MIN_BURST_BYTES, round(rate.bits_per_s / 8 * _BURST_S), mtu + _ETHERNET_HEADER_BYTES)
-    return ("tbf", "rate", f"{rate.bits_per_s}bit", "burst", str(burst), "latency", _QUEUE)
+    return ("tbf", "rate", f"{rate.bits_per_s}bit", "burst", str(burst_bytes(rate, mtu)), "latency", _QUEUE)
 
 
 def _name_hosts(undo: ExitStack, host: Host, hosts: Sequence[Host]) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Final
 
 from flags import Lab
-from network import INTERFACE, Host
+from network import INTERFACE, Host, burst_bytes
 
 # Each laboratory has its own network, so the port is always free.
 PORT: Final = 29400
@@ -44,6 +44,7 @@ def described_link(lab: Lab) -> Iterator[Path | None]:
         "bytes_per_s": lab.rate.bits_per_s / 8,
         "direction": "one-way",
         "ports_per_node": 1,
+        "burst_bytes": burst_bytes(lab.rate, lab.mtu),
         "source": source,
     }
     with tempfile.TemporaryDirectory(prefix="netlab-") as folder:

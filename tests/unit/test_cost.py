@@ -10,16 +10,7 @@ from hypothesis import strategies as st
 
 from tp.case import Case, Workload
 from tp.cost.article import ArticleTheory
-from tp.cost.calibrated import (
-    FOREIGN_LOG_ERROR,
-    LAYERS,
-    OTHER_DTYPE_LOG_ERROR,
-    OTHER_LAYOUT_LOG_ERROR,
-    CalibratedTheory,
-    Calibration,
-    curve_key,
-    find,
-)
+from tp.cost.calibrated import CalibratedTheory, Calibration
 from tp.cost.choose import make_theories
 from tp.cost.curves.attention import SumAttention
 from tp.cost.curves.gemm import RooflineGemm
@@ -27,6 +18,7 @@ from tp.cost.curves.size import SizeCurve
 from tp.cost.curves.trust import Fit
 from tp.cost.datasheet import DatasheetTheory
 from tp.cost.known import load_calibration
+from tp.cost.lookup import FOREIGN_LOG_ERROR, LAYERS, OTHER_DTYPE_LOG_ERROR, OTHER_LAYOUT_LOG_ERROR, curve_key, find
 from tp.cost.overheads import NONE, Overheads
 from tp.cost.theory import OpEstimate, Theory, TheoryName, estimate_plan, point
 from tp.errors import ConfigError

@@ -26,7 +26,7 @@ from tests.unit.record_factory import (
     telemetry,
     write_run,
 )
-from tp.cost.calibrated import curve_sizes
+from tp.cost.lookup import curve_sizes
 from tp.errors import ConfigError
 from tp.plan.ops import sum_bytes
 from tp.schema import to_json

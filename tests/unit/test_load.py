@@ -24,9 +24,9 @@ from bench.harness.record.records import (
     Times,
 )
 from tp.case import Case, Workload
-from tp.cost.calibrated import curve_sizes
 from tp.cost.curves.gemm import RooflineGemm
 from tp.cost.known import load_calibration, open_calibration
+from tp.cost.lookup import curve_sizes
 from tp.cost.theory import Estimate, PartEstimate, TheoryName
 from tp.errors import ConfigError
 from tp.hardware import load_node

@@ -17,8 +17,9 @@ from bench.harness.world.launch import Launch, members_of
 from bench.harness.world.ranks import Place
 from tests.unit.test_cost import CALIBRATION, LINES
 from tp.case import Case, Workload
-from tp.cost.calibrated import CalibratedTheory, curve_key
+from tp.cost.calibrated import CalibratedTheory
 from tp.cost.datasheet import DatasheetTheory
+from tp.cost.lookup import curve_key
 from tp.cost.networks import AtRate, at_other_rate
 from tp.errors import ConfigError, PlanError
 from tp.hardware import Link, load_node

@@ -11,7 +11,7 @@ from bench.harness.cases.sweeps import RANGES, attention_ops, collective_ops, el
 from bench.harness.run.runnable import FP8_STRATEGIES
 from bench.harness.world.launch import DeviceKind
 from tp.case import PHASES, STRATEGIES, Case, Phase, Strategy, Workload
-from tp.cost.calibrated import curve_key
+from tp.cost.lookup import curve_key
 from tp.model import load_model
 from tp.plan.build import build_plan
 from tp.plan.ops import COLLECTIVE_KINDS, Elementwise, ElementwiseKind, Plan

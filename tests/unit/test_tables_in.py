@@ -9,7 +9,7 @@ from analysis.measured.op import Measured
 from analysis.measured.read import read_inputs
 from analysis.measured.tables import read_table
 from analysis.verbs.inputs import parse_select
-from tp.cost.calibrated import LAYERS
+from tp.cost.lookup import LAYERS
 from tp.errors import ConfigError
 from tp.plan.ops import AttentionCore, Collective, Elementwise, Gemm
 

@@ -17,12 +17,13 @@ from analysis.fitting.gemm import gemm_candidates, refit_candidates
 from analysis.fitting.residual import fit_residual
 from analysis.fitting.rows import Rows
 from analysis.fitting.validate import describe
-from tp.cost.calibrated import LAYERS, CalibratedTheory, Calibration
+from tp.cost.calibrated import CalibratedTheory, Calibration
 from tp.cost.curves.array import Array
 from tp.cost.curves.attention import QUERY_TILE, SumAttention, TileAttention, attention_features
 from tp.cost.curves.gemm import RooflineGemm, TileGemm, smooth_maximum
 from tp.cost.curves.size import SizeCurve
 from tp.cost.curves.trust import Fit
+from tp.cost.lookup import LAYERS
 from tp.cost.priors import guess, prior_attention, prior_gemm
 from tp.hardware import load_node
 from tp.plan.ops import AttentionCore, Collective, Elementwise, Gemm, Op

@@ -6,7 +6,7 @@ both. A port that was not measured at all is priced stage by stage, as NCCL turn
 
 import itertools
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -16,6 +16,7 @@ from tp.cost.curves.size import SizeCurve, regime_seconds
 from tp.cost.curves.trust import EXTRAPOLATION_WIDENING, RANGE_SLACK, interval
 from tp.cost.theory import OpEstimate
 from tp.hardware import Link
+from tp.numbers import lesser
 from tp.plan.ops import Collective
 
 
@@ -57,6 +58,17 @@ def seconds_at(op: Collective, rate: float, around: Sequence[AtRate]) -> Array:
     slope = np.clip(slope, 0.0, times[1] * fast.bytes_per_s)
     nearer = 0 if rate < np.sqrt(slow.bytes_per_s * fast.bytes_per_s) else 1
     return np.asarray(times[nearer] + slope * (1 / rate - 1 / around[nearer].bytes_per_s))
+
+
+def sustained(op: Collective, price: OpEstimate | None, network: Link | None) -> OpEstimate | None:
+    """The price of a send that follows others at once, where one after a pause begins with a burst."""
+    rate = None if network is None else network.one_way_bytes_per_s
+    if price is None or network is None or rate is None or not network.burst_bytes:
+        return price
+    if not op.overlaps or op.num_nodes == 1 or op.kind != "send_recv":
+        return price
+    later = lesser(network.burst_bytes, op.size_bytes) / rate
+    return replace(price, seconds=price.seconds + later, low_s=price.low_s + later, high_s=price.high_s + later)
 
 
 def over_nodes(op: Collective, link: Link | None, network: Link, in_node: SizeCurve | None) -> OpEstimate | None:

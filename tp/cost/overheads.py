@@ -1,7 +1,7 @@
 """What a pass costs beside its ops: the host's work for each part, and ops and transfers that slow each other down."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Final
 
 from tp.case import Case, Phase
@@ -16,6 +16,14 @@ class Contention:
     communication: float = 0.0
     rows: int = 0
     """Measured layers that say so; 0: none, an assumption."""
+    compute_s_per_byte: float | None = None
+    """Of networks: the compute that a byte costs which a rank sends beside it; None where nothing tells."""
+
+    def over(self, bytes_per_s: float | None) -> "Contention":
+        """Beside a port of that rate: what hosts do for each byte, they do the more often the faster it is."""
+        if bytes_per_s is None or self.compute_s_per_byte is None:
+            return self
+        return replace(self, compute=self.compute_s_per_byte * bytes_per_s)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

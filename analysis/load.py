@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Final, TypeVar
 
 from bench.harness.record.files import RecordFile, read_record
+from bench.harness.record.grouping import Members
 from bench.harness.record.names import PROBE_MODEL
 from bench.harness.record.parts import PartRow, part_rows
 from bench.harness.record.records import (
@@ -171,7 +172,15 @@ def _case_fault(planned: Planned, result: CaseResult) -> str | None:
     ranks = {len(row) for sample in result.samples for row in sample.times_s}
     if grouped and (result.groups < 1 or any(number % result.groups for number in ranks)):
         return f"has ranks that do not split into its {result.groups} groups"
+    if grouped and not _part_evenly(result.members, ranks):
+        return "has members of groups that are not its ranks"
     return _samples_fault(*result.samples)
+
+
+def _part_evenly(members: Members, ranks: set[int]) -> bool:
+    """Whether the members, where they are told, are all ranks once, as many in each group."""
+    flat = sorted(rank for group in members for rank in group)
+    return not members or (len(set(map(len, members))) == 1 and {len(flat)} == ranks and flat == list(range(len(flat))))
 
 
 def _op_fault(line: OpResult) -> str | None:
@@ -182,6 +191,8 @@ def _op_fault(line: OpResult) -> str | None:
         return "is not among the parts of its own passes"
     several = [each for each in (line.samples, line.in_pass, line.overlapped, line.delayed) if each is not None]
     ranks = {len(row) for samples in several for row in samples.starts_s}
+    if isinstance(line.op, Collective) and not _part_evenly(line.members, {len(row) for row in line.samples.times_s}):
+        return "has members of groups that are not its ranks"
     if isinstance(line.op, Collective) and any(number % line.op.num_ranks for number in ranks):
         return f"has ranks that do not split into groups of {line.op.num_ranks}"
     return _samples_fault(*several)

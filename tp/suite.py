@@ -197,7 +197,8 @@ def _spreads(suite: Suite, tp: int, world: int | None, on_node: int | None) -> S
     possible = (1,) if world is None or on_node is None else spreads(tp, world=world, on_node=on_node)
     if not possible:
         raise ConfigError(f"--tp {tp}: does not lie evenly on nodes of {on_node} ranks; start as many as divide it")
-    return [nodes for nodes in suite.nodes or possible[:1] if nodes in possible]
+    # A rank alone is on one node, and what the others are compared with.
+    return [nodes for nodes in suite.nodes or possible[:1] if nodes in possible] if tp > 1 else [1]
 
 
 def _planned(case: Case) -> PlannedCase:

@@ -46,7 +46,13 @@ def require_comparable(old: Sequence[Run], new: Sequence[Run], *, mixed: bool) -
 
 def checked_fields() -> dict[str, Callable[[Header], object]]:
     """The fields that must agree: the setup, and how time is read."""
-    return {**CHECKED, **{f"method.{name}": _method(name) for name in METHOD}}
+    return {**CHECKED, "network": _network, **{f"method.{name}": _method(name) for name in METHOD}}
+
+
+def _network(header: Header) -> object:
+    """What joins the nodes: its name and rate; nothing on one node."""
+    network = header.network if header.num_nodes > 1 else None
+    return None if network is None else (network.name, network.one_way_bytes_per_s)
 
 
 def _method(name: str) -> Callable[[Header], object]:

@@ -58,11 +58,14 @@ def _wait_s(runs: Sequence[Run]) -> float:
 
 def _contention(cases: Sequence[Case]) -> Contention:
     """The median slow-down of compute and of communication beside each other."""
-    found = [each for case in cases if (each := contention(case.result)) is not None]
-    if not found:
+    by_case = [(case, each) for case in cases if (each := contention(case.result)) is not None]
+    if not by_case:
         return Contention()
+    found = [each for _, each in by_case]
+    # Over a network hosts do more for each byte than beside a link.
+    inside = [each for case, each in by_case if case.planned.case.nodes == 1] or found
     return Contention(
-        compute=max(0.0, float(np.median([each.compute_slowdown for each in found])) - 1),
+        compute=max(0.0, float(np.median([each.compute_slowdown for each in inside])) - 1),
         communication=max(0.0, float(np.median([each.communication_slowdown for each in found])) - 1),
         rows=len(found),
         compute_s_per_byte=_compute_per_byte(cases),

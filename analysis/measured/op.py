@@ -1,20 +1,16 @@
 """An op with the seconds that it took alone, and where they come from."""
 
 from dataclasses import dataclass, replace
-from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from analysis.load import Run
 from bench.harness.record.grouping import by_group
-from bench.harness.record.records import OpResult, PartTimes, Samples
+from bench.harness.record.records import PLACED_SINCE, OpResult, PartTimes, Samples
 from tp.cost.lookup import curve_key
 from tp.hardware import Link
 from tp.plan.ops import Collective, Elementwise, Op
-
-# The version of records from which on a collective says over how many nodes it went.
-PLACED_SINCE: Final = 5
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -2,17 +2,15 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Final, Literal, Protocol, get_args
+from typing import Final, Literal, get_args
 
 from tp.case import RECOMPUTES, Recompute, Strategy
 from tp.cost.choose import make_theories, named_theory
 from tp.cost.known import KnownCalibration, known_calibration
-from tp.cost.overheads import Overheads
-from tp.cost.theory import OpEstimate, TheoryName
+from tp.cost.theory import Theory, TheoryName
 from tp.errors import ConfigError
 from tp.hardware import Architecture, Link, Node, load_network
 from tp.model import ModelShape
-from tp.plan.ops import Op
 from tp.units import Dtype
 
 Phase = Literal["train", "serve"]
@@ -33,21 +31,6 @@ NETWORKS: Final[dict[Architecture | None, str]] = {"ampere": "infiniband-200", "
 USUAL_NETWORK: Final = "infiniband-400"
 
 
-class PlacedTheory(Protocol):
-    """A theory that can price a collective over several nodes."""
-
-    @property
-    def name(self) -> TheoryName: ...
-
-    @property
-    def bounds(self) -> bool: ...
-
-    def price(self, op: Op, *, nodes: int = ...) -> OpEstimate | None: ...
-
-    @property
-    def overheads(self) -> Overheads: ...
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Request:
     """A model, GPUs, and what is to be done; sizes in sequences and tokens."""
@@ -55,7 +38,7 @@ class Request:
     model: ModelShape
     node: Node
     num_gpus: int
-    theory: PlacedTheory
+    theory: Theory
     batch: int
     """Training: sequences of a step, over all replicas. Serving: concurrent sequences."""
     seq: int
@@ -154,7 +137,7 @@ def usual_network(node: Node) -> Link:
 
 def placed_theory(
     node: Node, link: Link, network: Link | None, name: TheoryName | None, calibration: KnownCalibration | None
-) -> PlacedTheory:
+) -> Theory:
     """The data sheet's bound, or what the calibration makes of it; ConfigError for the article's."""
     if name == "article":
         raise ConfigError(
@@ -162,8 +145,7 @@ def placed_theory(
         )
     known = calibration or known_calibration("", node, link)
     theories = make_theories(node=node, link=link, calibration=known.calibration if known else None, network=network)
-    found: PlacedTheory = named_theory(theories, name or "")  # type: ignore[assignment]
-    return found
+    return named_theory(theories, name or "")
 
 
 def device_memory(node: Node) -> float:

@@ -13,6 +13,7 @@ from network import INTERFACE, Host, burst_bytes
 
 # Each laboratory has its own network, so the port is always free.
 PORT: Final = 29400
+USUAL_MTU: Final = 9000
 
 
 def environment(host: Host, hosts: Sequence[Host], link: Path | None) -> dict[str, str]:
@@ -28,6 +29,13 @@ def environment(host: Host, hosts: Sequence[Host], link: Path | None) -> dict[st
     return defaults | chosen | place | ({"TPBENCH_NETWORK": str(link)} if link else {})
 
 
+def _other_than_usual(lab: Lab) -> Iterator[str]:
+    if lab.delay:
+        yield f"{lab.delay}-delay"
+    if lab.mtu != USUAL_MTU:
+        yield f"mtu{lab.mtu}"
+
+
 @contextmanager
 def described_link(lab: Lab) -> Iterator[Path | None]:
     """The file that describes the shaped link as configs/networks does, while the context lasts; None if unshaped."""
@@ -37,9 +45,11 @@ def described_link(lab: Lab) -> Iterator[Path | None]:
     source = (
         f"scripts/netlab: a token bucket (tc tbf, {lab.rate.text}) on the egress of a network namespace; Ethernet, "
         f"IP and TCP headers and acknowledgements count, at an MTU of {lab.mtu}"
+        + (f"; each packet travels {lab.delay} longer" if lab.delay else "")
     )
     lines = {
-        "name": f"netlab-{lab.rate.text}",
+        # Links that differ in more than their rate are not one network.
+        "name": "-".join(["netlab", lab.rate.text, *_other_than_usual(lab)]),
         "kind": "ethernet",
         "bytes_per_s": lab.rate.bits_per_s / 8,
         "direction": "one-way",

@@ -34,7 +34,7 @@ class Flags:
     block: str = "ffn"
     """attention, ffn or block."""
     out: str = ""
-    """Folder of records and report (default: a new one under runs/)."""
+    """Folder of records and report (default: a new one under runs/); with the same flags again it goes on."""
     hosts: str = "2"
     """Hosts, each with one rank."""
     seconds: str = "4"
@@ -86,9 +86,12 @@ class Sweep:
         if not record.is_file():
             print(f"{name}: {script} on {self.flags.hosts} hosts, {rate or 'no limit'}", flush=True)
             shaped = ("--rate", rate) if rate else ()
-            log = self.out / f"{name}.log"
+            log, part = self.out / f"{name}.log", self.out / f"{name}.part.jsonl"
+            part.unlink(missing_ok=True)
             lab = (str(ROOT / "scripts/netlab"), "--hosts", self.flags.hosts, *shaped, "--")
-            call(*lab, "torchrun", str(ROOT / "bench" / script), *words, "--out", str(record), log=log)
+            call(*lab, "torchrun", str(ROOT / "bench" / script), *words, "--out", str(part), log=log)
+            # What was cut short has another name, and is measured again.
+            part.rename(record)
         return str(record)
 
     def report(self, records: Sequence[str]) -> None:
@@ -132,13 +135,18 @@ def resolve(args: Sequence[str]) -> Sweep:
     for rate in (*suite.link_rates, *suite.calibration_rates):
         parse_rate(rate)
     out = Path(flags.out or ROOT / "runs" / f"{datetime.now():%Y%m%d-%H%M%S}-links").resolve()
-    out.mkdir(parents=True, exist_ok=True)
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigError(f"--out {out}: cannot be made ({error.strerror}); name another folder") from error
     return Sweep(flags=flags, suite=suite, out=out)
 
 
 if __name__ == "__main__":
     try:
         resolve(sys.argv[1:]).run()
+    except KeyboardInterrupt:
+        sys.exit(130)
     except TpbenchError as error:
         print(f"error: {error}", file=sys.stderr, flush=True)
         sys.exit(2 if isinstance(error, ConfigError) else 1)

@@ -29,6 +29,7 @@ EXACT = {
 # Rounded counts, and by how much the paper rounds.
 ROUNDED = {
     "gpt3-175b": (174.6e9, 0.001, "Brown et al. 2020, Table D.1: 174,600 M"),
+    "gpt2-medium": (345e6, 0.05, "Radford et al. 2019, Table 2: 345 M"),
     "megatron-22b": (22e9, 0.05, "Korthikanti et al. 2022, Table 3: 22 B"),
 }
 

@@ -20,13 +20,16 @@ from tp.case import Case, Workload
 from tp.cost.calibrated import CalibratedTheory
 from tp.cost.datasheet import DatasheetTheory
 from tp.cost.lookup import curve_key
-from tp.cost.networks import AtRate, at_other_rate
+from tp.cost.networks import AtRate, at_other_rate, sustained
+from tp.cost.overheads import Contention, Overheads
+from tp.cost.schedule import schedule
+from tp.cost.theory import OpEstimate
 from tp.errors import ConfigError, PlanError
 from tp.hardware import Link, load_node
 from tp.model import load_model
 from tp.placement import groups, spreads
 from tp.plan.build import build_plan
-from tp.plan.ops import Collective
+from tp.plan.ops import Collective, Gemm
 from tp.suite import Suite, defaults, expand
 
 pytestmark = pytest.mark.unit
@@ -80,8 +83,10 @@ def test_a_suite_takes_the_fewest_nodes_or_those_it_is_told() -> None:
     suite = Suite(name="x", strategy=("allreduce",), phase=("prefill",))
     assert placed(suite) == [(1, 1), (2, 1), (4, 2)]
     assert placed(replace(suite, tp=(2, 4), nodes=(1, 2))) == [(2, 1), (2, 2), (4, 2)]
+    # A rank alone is what the others are compared with.
+    assert placed(replace(suite, nodes=(2,))) == [(1, 1), (2, 2), (4, 2)]
     with pytest.raises(ConfigError, match="--nodes 4: no group of this world lies on so many"):
-        placed(replace(suite, nodes=(4,)))
+        placed(replace(suite, tp=(2,), nodes=(4,)))
 
 
 def test_a_case_says_where_it_is_and_so_do_its_collectives() -> None:
@@ -118,10 +123,38 @@ def test_nodes_of_one_machine_share_its_cores() -> None:
 
 def line(host_s: float, port_bytes: float, rate: float) -> AtRate:
     """A collective whose time is host_s + size * port_bytes / rate."""
-    slope = (port_bytes / rate, port_bytes / rate)
-    return AtRate(
-        bytes_per_s=rate, curve=replace(LINES, latency_s=(host_s, host_s), seconds_per_byte=slope), log_error=0.0
-    )
+    slope, fit = (port_bytes / rate, port_bytes / rate), replace(LINES.fit, low=(1e3,), high=(2e7,))
+    curve = replace(LINES, latency_s=(host_s, host_s), seconds_per_byte=slope, fit=fit)
+    return AtRate(bytes_per_s=rate, curve=curve, log_error=0.0)
+
+
+def test_what_a_byte_costs_its_hosts_is_charged_by_the_byte() -> None:
+    """Between nodes alone, and no more of it the faster the port is said to be."""
+    contention = Contention(compute=0.05, communication=0.0, rows=4, compute_s_per_byte=2e-9)
+    sent = replace(SENT, kind="send_recv", overlaps=True)
+    assert contention.beside(sent, 0.1) == pytest.approx(2e-9 * 10**7 / 0.1)
+    assert contention.beside(replace(sent, num_nodes=1), 0.1) == 0.05
+    product = Gemm(part="up", direction="forward", layout="nt", m=1, n=1, k=1, dtype="bf16", needs=0)
+    overheads = Overheads(contention=contention)
+    # 10 MB cost 20 ms of compute, whether they take 0.1 s or 0.05 s of the 0.2 s.
+    for sending in (0.1, 0.05):
+        assert schedule((sent, product), (sending, 0.2), overheads).total_s == pytest.approx(0.22)
+    inside = schedule((replace(sent, num_nodes=1), product), (0.1, 0.2), overheads)
+    assert inside.total_s == pytest.approx(0.205)
+
+
+def test_only_a_send_after_a_pause_begins_with_a_burst() -> None:
+    over = replace(network("lab", 1e8), burst_bytes=1e6)
+    price = OpEstimate(seconds=0.09, low_s=0.08, high_s=0.1)
+    sent = replace(SENT, kind="send_recv", overlaps=True)
+    found = sustained(sent, price, over)
+    assert found is not None
+    assert (found.seconds, found.low_s, found.high_s) == pytest.approx((0.1, 0.09, 0.11))
+    small = sustained(replace(sent, size_bytes=10**5), price, over)
+    assert small is not None and small.seconds == pytest.approx(0.091)
+    for other in (replace(sent, overlaps=False), replace(sent, num_nodes=1), replace(SENT, overlaps=True)):
+        assert sustained(other, price, over) is price
+    assert sustained(sent, price, replace(over, burst_bytes=None)) is sustained(sent, price, None) is price
 
 
 @given(rate=st.floats(1e6, 1e9), host_s=st.floats(1e-5, 1e-3))
@@ -130,8 +163,11 @@ def test_two_rates_tell_every_other_where_hosts_and_port_add(rate: float, host_s
     measured = [line(host_s, 1.0, 3e7), line(host_s, 1.0, 1.2e8)]
     found = at_other_rate(SENT, rate, measured)
     assert found.seconds == pytest.approx(host_s + 10**7 / rate)
-    assert found.extrapolated == (not 3e7 / 1.25 <= rate <= 1.2e8 * 1.25)
+    if not any(rate == pytest.approx(edge) for edge in (3e7 / 1.25, 1.2e8 * 1.25)):
+        assert found.extrapolated == (not 3e7 / 1.25 < rate < 1.2e8 * 1.25)
     assert found.low_s < found.seconds < found.high_s
+    # A size that was not measured is marked, whatever the rate.
+    assert at_other_rate(replace(SENT, size_bytes=10**9), 6e7, measured).extrapolated
 
 
 def test_no_time_falls_below_nothing() -> None:

@@ -21,8 +21,11 @@ def train(strategy: Strategy, block: Block, recompute: Recompute, *, tp: int = 8
 def remade(strategy: Strategy, block: Block, *, tp: int = 8, chunks: int = 1) -> list[Op]:
     """What a pass under `full` has between the forward and the backward."""
     kept, full = (train(strategy, block, recompute, tp=tp, chunks=chunks).ops for recompute in ("none", "full"))
-    forward = plan_of(LLAMA, strategy, tp, block=block, chunks=chunks).ops
+    forward = tuple(op for op in kept if op.direction == "forward")
     backward = [op for op in kept if op.direction == "backward"]
+    # A prefill's forward, but that of an FFN under `overlap`, which is one pipeline where there is nothing to keep.
+    if strategy != "overlap" or block == "attention":
+        assert forward == plan_of(LLAMA, strategy, tp, block=block, chunks=chunks).ops
     assert full[: len(forward)] == forward == kept[: len(forward)]
     assert [word(op) for op in full[-len(backward) :]] == [word(op) for op in backward]
     return list(full[len(forward) : len(full) - len(backward)])

@@ -25,8 +25,8 @@ def overlap(tp: int, chunks: int, per_chunk: int = 3, *, block: Block = "attenti
 
 def test_two_ranks_and_two_chunks_by_hand() -> None:
     plan = overlap(2, 2, 3)
-    # Own chunks 1 and 2 are multiplied as they leave; 3 and 4 once the neighbour's are here.
-    gather = "send_recv qkv/nt send_recv qkv/nt qkv/nt qkv/nt"
+    # Own chunks 1 and 2 leave, then are multiplied; 3 and 4 once the neighbour's are here.
+    gather = "send_recv send_recv qkv/nt qkv/nt qkv/nt qkv/nt"
     # The sums of the neighbour's chunks leave first; those of the own, 3 and 4, are added to what comes.
     scatter = "out/nt send_recv out/nt send_recv out/nt out/nt out/residual out/residual"
     assert words(plan) == f"norm/norm {gather} core/rope core/attention {scatter} residual/residual"
@@ -54,7 +54,7 @@ def test_the_backward_of_two_ranks_by_hand() -> None:
         ("send_recv'", None),  # the 4th: the input again
         ("up/nn'", 3),
         ("send_recv'", None),  # the 5th: the neighbour's share of the gradient
-        ("up/nn'", 4),
+        ("up/nn'", 3),  # of its own tokens, and so waits for nothing
         ("up/tn'", 4),  # hides the last send
         ("up/residual'", 5),
         ("norm/norm_backward'", None),

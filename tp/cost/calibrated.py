@@ -95,9 +95,8 @@ class CalibratedTheory:
     def overheads(self) -> Overheads:
         """Those of the calibration; the contention that is expected of a GPU where it knows none."""
         known = self.calibration.overheads
-        rate = None if self.network is None else self.network.one_way_bytes_per_s
         if known.contention.rows or self.device is None:
-            return replace(known, contention=known.contention.over(rate))
+            return known
         return replace(known, contention=expected_contention(self.device))
 
     def over(self, network: Link | None) -> "CalibratedTheory":

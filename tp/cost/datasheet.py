@@ -48,6 +48,7 @@ class DatasheetTheory:
             once = op.kind == "all_reduce" and self.network.kind == "infiniband"
             crossing = op.size_bytes * (1.0 if once else bus_factor(op.kind, nodes))
             # Of sends along a ring of ranks only one leaves a node.
+            crossing = larger(0.0, crossing - (self.network.burst_bytes or 0.0))
             ports = 1 if op.kind == "send_recv" else min(inside.num_ranks, self.network.ports_per_node or inf)
             bounds.append(crossing / (port * ports))
         return point(reduce(larger, bounds)) if bounds else None

@@ -37,11 +37,14 @@ def at_other_rate(op: Collective, rate: float, measured: Sequence[AtRate]) -> Op
     errors = [np.hypot(each.curve.fit.log_error_at(op.size_bytes), each.log_error) for each in around]
     own = np.maximum(errors[0], errors[-1])
     rates = [each.bytes_per_s for each in measured]
-    outside = not min(rates) / RANGE_SLACK <= rate <= max(rates) * RANGE_SLACK
+    beyond = not min(rates) / RANGE_SLACK <= rate <= max(rates) * RANGE_SLACK
+    outside = around[0].curve.fit.outside((op.size_bytes,)) | around[-1].curve.fit.outside((op.size_bytes,)) | beyond
     if len(around) == 1:
         error = np.hypot(own, abs(np.log(rate / around[0].bytes_per_s)) / 2)
     else:
-        error = own * (EXTRAPOLATION_WIDENING if outside else 1.0)
+        # As far beyond the rates, in logarithms, as they are apart: twice as wide, and so on.
+        far = max(np.log(min(rates) / rate), np.log(rate / max(rates)), 0.0) / np.log(max(rates) / min(rates))
+        error = own * np.where(outside, EXTRAPOLATION_WIDENING + far, 1.0)
     return interval(seconds_at(op, rate, around), error, extrapolated=outside)
 
 
@@ -95,6 +98,8 @@ def over_nodes(op: Collective, link: Link | None, network: Link, in_node: SizeCu
         )
         # The ring turns over the ranks of all nodes.
         transfer = (in_node.at(size) - latency) * ring_share(op.kind, ranks) / ring_share(op.kind, ranks // nodes)
+    # A backend that sends more than a ring does so over the port, too.
+    size = size * (op.sent_bytes / (op.size_bytes * ring_share(op.kind, ranks)))
     start, moving = between_nodes(
         op.kind, size, ranks, latency, transfer, num_nodes=nodes, network=network, nics_per_node=network.ports_per_node
     )
@@ -103,6 +108,8 @@ def over_nodes(op: Collective, link: Link | None, network: Link, in_node: SizeCu
 
 def _nearest(rate: float, measured: Sequence[AtRate]) -> Sequence[AtRate]:
     """The two rates around `rate`, or the two at the end that it is beyond; ascending."""
-    ordered = sorted(measured, key=lambda each: each.bytes_per_s)
+    # Of two networks of one rate the first stands for both.
+    by_rate = {each.bytes_per_s: each for each in reversed(measured)}
+    ordered = [by_rate[each] for each in sorted(by_rate)]
     pairs = list(itertools.pairwise(ordered))
     return next((pair for pair in pairs if rate <= pair[1].bytes_per_s), pairs[-1] if pairs else tuple(ordered))

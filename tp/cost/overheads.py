@@ -1,11 +1,12 @@
 """What a pass costs beside its ops: the host's work for each part, and ops and transfers that slow each other down."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Final
 
 from tp.case import Case, Phase
-from tp.plan.ops import Direction, Part
+from tp.numbers import larger
+from tp.plan.ops import Collective, Direction, Part
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -17,13 +18,13 @@ class Contention:
     rows: int = 0
     """Measured layers that say so; 0: none, an assumption."""
     compute_s_per_byte: float | None = None
-    """Of networks: the compute that a byte costs which a rank sends beside it; None where nothing tells."""
+    """Between nodes: the compute that a byte costs which a rank sends beside it; None where nothing tells."""
 
-    def over(self, bytes_per_s: float | None) -> "Contention":
-        """Beside a port of that rate: what hosts do for each byte, they do the more often the faster it is."""
-        if bytes_per_s is None or self.compute_s_per_byte is None:
-            return self
-        return replace(self, compute=self.compute_s_per_byte * bytes_per_s)
+    def beside(self, op: Collective, seconds: float) -> float:
+        """By what share compute is slower while `op` takes so long: over a network, by what hosts do for each byte."""
+        if self.compute_s_per_byte is None or op.num_nodes == 1:
+            return self.compute
+        return self.compute_s_per_byte * op.sent_bytes / larger(seconds, SHORTEST_S)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,6 +53,8 @@ class Overheads:
 
 
 NONE: Final = Overheads()
+# Shorter than anything is.
+SHORTEST_S: Final = 1e-9
 # Parts that each half of a layer has; the term of a layer is that of both.
 IN_BOTH_HALVES: Final[tuple[Part, ...]] = ("norm", "residual")
 # A launch term is the host's, and varies as host times do: the interval is this share of it to either side.

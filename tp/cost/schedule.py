@@ -28,16 +28,17 @@ class Schedule:
 def schedule(ops: Sequence[Op], seconds: Sequence[float], overheads: Overheads = NONE) -> Schedule:
     """Run the ops, each as long as it says in `seconds`, on one device and one link."""
     now, awaited, contention = 0.0, 0, overheads.contention
-    slows = contention.compute > 0 or contention.communication > 0
+    slows = contention.compute > 0 or contention.communication > 0 or contention.compute_s_per_byte is not None
+    beside = 0.0  # by what share the last collective slows compute
     sent = list[tuple[CollectiveKind, float]]()  # and the moment at which it is here
     exposed: defaultdict[CollectiveKind, float] = defaultdict(float)
 
-    def wait_for(number: int, *, beside: bool = True) -> None:
+    def wait_for(number: int, *, overlapped: bool = True) -> None:
         """The device, idle since `now`, goes on once the first so many are here."""
         nonlocal now, awaited
         for kind, arrival_s in sent[awaited:number]:
             # One after the other on one link, so what is still to come has it from `now` on.
-            later = larger(now + overheads.wait_s, arrival_s) if beside else larger(now, arrival_s)
+            later = larger(now + overheads.wait_s, arrival_s) if overlapped else larger(now, arrival_s)
             exposed[kind] = exposed[kind] + (later - now)
             now = later
         awaited = max(awaited, number)
@@ -49,15 +50,16 @@ def schedule(ops: Sequence[Op], seconds: Sequence[float], overheads: Overheads =
             common = lesser(duration, larger(0.0, sent[-1][1] - now))
             late = contention.communication * common
             sent[awaited:] = [(kind, arrival_s + late) for kind, arrival_s in sent[awaited:]]
-        now = now + duration + contention.compute * common
+        now = now + duration + beside * common
 
     for op, duration in zip(ops, seconds, strict=True):
         if isinstance(op, Collective):
             # What was awaited is here, and leaves the link free.
             free = larger(now, sent[-1][1]) if len(sent) > awaited else now
             sent.append((op.kind, free + duration))
+            beside = contention.beside(op, duration) if slows else 0.0
             if not op.overlaps:
-                wait_for(len(sent), beside=False)
+                wait_for(len(sent), overlapped=False)
         else:
             wait_for(len(sent) if op.needs is None else op.needs)
             compute(duration)

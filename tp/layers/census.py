@@ -83,9 +83,12 @@ class Census(TorchDispatchMode):
 
         MeasurementError when they are not.
         """
-        self._parts = []
-        yield
-        parts, self._parts = self._parts, None
+        parts: list[int] = []
+        self._parts = parts
+        try:
+            yield
+        finally:
+            self._parts = None
         if sum(parts) * (len(parts) + 1) != size_bytes * len(parts):
             raise MeasurementError(f"{kind} of {size_bytes} bytes sent parts of {parts}; it should send equal ones")
         self._add(kind, size_bytes)

@@ -4,8 +4,8 @@ How a backend wants them posted decides whether both directions of a link are us
 one launch, in the order of its stream. gloo's receiver tells the sender that it is ready on the connection that carries
 its own data the other way: a receive that is posted after a send waits behind that send's bytes, and two ranks that
 exchange 16 MB over a full-duplex link take turns, at half its rate (measured at 100 Mbit/s to 4 Gbit/s: 50 % posted
-behind, 93 to 99 % posted before). So over gloo all receives are posted before the first send. gloo's own all-gather
-sends first, in halves, and reaches two thirds of the rate; hence the one here, of the same bytes.
+behind, 93 to 99 % posted before). So over gloo all receives of a ring are posted before its first send. gloo's own
+all-gather sends first, in halves, and reaches two thirds of the rate; hence the one here, of the same bytes.
 """
 
 from collections.abc import Sequence

@@ -57,7 +57,7 @@ def ring_ffn(e: Emitter, *, up: int, down: int, activation: Callable[[int], Elem
             yield from e.gemm("down", "nt", tokens, h, down, needs=needs)
             yield from _pass_partial(e, "down", first, scattered, step - e.case.chunks, h)
     for _ in range(e.case.chunks):
-        yield from e.gemm("down", "nt", tokens, h, down, needs=first)
+        yield from e.gemm("down", "nt", tokens, h, down, needs=gathered[-1] + 1)
     yield from _add_to_own(e, "down", scattered, h)
 
 

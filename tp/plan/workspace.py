@@ -125,10 +125,10 @@ class Workspace(Sizes):
     def pipelined(self, held: Moment, hidden: int, active: int) -> Iterator[Moment]:
         """Both products chunk by chunk: all that comes and leaves, of what lies between this rank's own tokens."""
         case, everyone = self.case, self.m * self.case.model.hidden * self.e
-        steps = case.tp * case.chunks
         others = everyone - everyone // case.tp
         moment = held | {"gathered": everyone, "y": self.stream_bytes, "received": others, "partial": others}
-        yield moment | {"own": active // case.tp, "chunk": hidden // steps, "chunk.active": active // steps}
+        # As if in one chunk a rank; in more it is less.
+        yield moment | {"own": active // case.tp, "chunk": hidden // case.tp, "chunk.active": active // case.tp}
 
     def first_product(self, held: Moment, made: Moment) -> Iterator[Moment]:
         """A half's norm, on CPUs several ops in fp32, and its first product, of all ranks' tokens."""

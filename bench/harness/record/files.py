@@ -13,10 +13,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
-from bench.harness.record.records import AnyLine, AnyOp, Header, OpResult
+from bench.harness.record.records import PLACED_SINCE, AnyLine, AnyOp, Header, OpResult
 from bench.harness.record.scan import Intact, RecordedRun, scan, seal
 from tp.case import Case
 from tp.errors import ConfigError, MeasurementError
+from tp.hardware import Link
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -143,35 +144,45 @@ def _sync_folder(folder: Path) -> None:
         os.close(handle)
 
 
-def finished_cases(path: Path, *, world: int) -> dict[str, Case]:
+def finished_cases(path: Path, *, world: int, network: Link | None = None) -> dict[str, Case]:
     """The cases of a record file that need not be measured again, by key: ok or skipped, and their plan is not lost.
 
     ConfigError for a file that holds no record, or one of another number of ranks.
     """
     return {
         result.key: planned.case
-        for run in _resumable(path, world)
+        for run in _resumable(path, world, network)
         for planned, result in run.ended()
         if planned is not None and result.status != "failed"
     }
 
 
-def finished_ops(path: Path, *, world: int) -> frozenset[AnyOp]:
+def finished_ops(path: Path, *, world: int, network: Link | None = None) -> frozenset[AnyOp]:
     """The single ops of a record file that need not be measured again; the errors are those of `finished_cases`."""
-    return frozenset(line.op for run in _resumable(path, world) for line in run.lines if isinstance(line, OpResult))
+    return frozenset(
+        line.op for run in _resumable(path, world, network) for line in run.lines if isinstance(line, OpResult)
+    )
 
 
-def _resumable(path: Path, world: int) -> tuple[RecordedRun, ...]:
+def _resumable(path: Path, world: int, network: Link | None) -> tuple[RecordedRun, ...]:
     # An empty file is what a disk that was full from the start leaves.
     if not path.exists() or (path.is_file() and path.stat().st_size == 0):
         return ()
     runs = scan(_content(path)).runs
+    if any(run.header.schema_version < PLACED_SINCE and run.header.num_nodes > 1 for run in runs):
+        raise ConfigError(
+            f"--out {path}: is an older record of several nodes, which did not say where; name another file"
+        )
     worlds = {run.header.world for run in runs}
     if not worlds:
         raise ConfigError(f"--out {path}: holds no record to resume; name another file, or remove it")
     if worlds != {world}:
         other = min(worlds - {world})
         raise ConfigError(f"--out {path}: is a run of {other} ranks, not of {world}; resume with as many ranks")
+    for run in runs:
+        if run.header.network != network:
+            before = "none" if run.header.network is None else run.header.network.name
+            raise ConfigError(f"--out {path}: was measured over another network ({before}); name another file")
     return runs
 
 

@@ -37,6 +37,8 @@ from tp.plan.ops import AttentionCore, Backend, Collective, CollectiveKind, Dire
 from tp.schema import STRICT
 
 SCHEMA_VERSION: Final = 5
+# From here on a collective says over how many nodes it went.
+PLACED_SINCE: Final = 5
 
 AnyOp = Annotated[Gemm | AttentionCore | Elementwise | Collective, Field(discriminator="op")]
 Times = tuple[tuple[float, ...], ...]

@@ -116,7 +116,7 @@ def memory_table(timed: Sequence[tuple[Elementwise, float]], *, world: int) -> T
     return table
 
 
-def arrival_table(results: Sequence[OpResult], *, world: int) -> Table:
+def arrival_table(results: Sequence[OpResult]) -> Table:
     """One line a collective: who came late, and how long it took once all were there; with a control, what it did."""
     table = Table(title="arrival and transfer", title_justify="left", box=None, pad_edge=False)
     planted = any(result.delayed is not None for result in results)

@@ -64,8 +64,14 @@ def run_ops(bench: Bench, run: RunSettings, *, seconds: str) -> None:
     budget_s = positive_float(seconds or "45", flag="--seconds")
     leads = run.launch.leads
     console = make_console(leads=leads)
-    finished = finished_ops(run.out, world=run.launch.world) if run.resume and leads else frozenset()
-    probed = frozenset(finished_cases(run.out, world=run.launch.world)) if run.resume and leads else frozenset()
+    finished = (
+        finished_ops(run.out, world=run.launch.world, network=run.network) if run.resume and leads else frozenset()
+    )
+    probed = (
+        frozenset(finished_cases(run.out, world=run.launch.world, network=run.network))
+        if run.resume and leads
+        else frozenset()
+    )
     with session(run, console) as opened:
         finished, probed = opened.ranks.gather_objects((finished, probed))[0]
         todo = [(size, [op for op in ops if op not in finished]) for size, ops in bench.sweeps(opened)]
@@ -206,4 +212,4 @@ def _show(console: Console, results: Sequence[OpResult]) -> None:
     console.print(op_table(timed))
     sent = [result for result in results if isinstance(result.op, Collective)]
     if sent:
-        console.print(arrival_table(sent, world=len(sent[0].samples.times_s[0])))
+        console.print(arrival_table(sent))

@@ -59,7 +59,7 @@ def run_suite(settings: BlockSettings) -> None:
 def _finished(cases: Sequence[PlannedCase], settings: BlockSettings) -> frozenset[str]:
     """The cases that the record holds; ConfigError when one of a key was another case then."""
     out = settings.run.out
-    before = finished_cases(out, world=settings.world)
+    before = finished_cases(out, world=settings.world, network=settings.run.network)
     for planned in cases:
         if planned.case.key in before and before[planned.case.key] != planned.case:
             raise ConfigError(f"--out {out}: {planned.case.key} was of another shape there; name another file")

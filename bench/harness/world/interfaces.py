@@ -10,6 +10,7 @@ import fcntl
 import json
 import socket
 import struct
+import threading
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
@@ -24,6 +25,8 @@ GLOO: Final = "GLOO_SOCKET_IFNAME"
 NCCL: Final = "NCCL_SOCKET_IFNAME"
 ADAPTERS: Final = "NCCL_IB_HCA"
 INFINIBAND: Final = Path("/sys/class/infiniband")
+# How long a store is asked.
+ANSWER_S: Final = 5.0
 # Of linux/sockios.h.
 _SIOCGIFADDR: Final = 0x8915
 _LOOPBACK: Final = "127."
@@ -63,6 +66,8 @@ def require_interfaces(environ: Mapping[str, str], *, several_nodes: bool, over_
         raise ConfigError(f"{GLOO}: is not set, and {problem}; {_choice(here, best)} on every node")
     if over_nccl and several_nodes:
         _require_match(environ, NCCL, list(here), "interface", _choice(here))
+        if environ.get("NCCL_IB_DISABLE") == "1":
+            return
         adapters = sorted(path.name for path in INFINIBAND.iterdir()) if INFINIBAND.is_dir() else []
         _require_match(environ, ADAPTERS, adapters, "adapter", "set it to one of them, or NCCL_IB_DISABLE=1")
 
@@ -86,12 +91,19 @@ def publish(store: Store, rank: int, offer: Offer) -> None:
 def offers(store: Store, world: int) -> str:
     """Which rank waits where, as far as they have told, in words; equal ones of a node once."""
     found: dict[Offer, int] = {}
-    for rank in range(world):
+
+    def ask() -> None:
         with suppress(RuntimeError):  # the store is gone
-            if store.check([f"offer/{rank}"]):
-                found.setdefault(Offer(**json.loads(store.get(f"offer/{rank}"))), rank)
+            for rank in range(world):
+                if store.check([f"offer/{rank}"]):
+                    found.setdefault(Offer(**json.loads(store.get(f"offer/{rank}"))), rank)
+
+    # Cut off it never answers.
+    asking = threading.Thread(target=ask, daemon=True)
+    asking.start()
+    asking.join(ANSWER_S)
     told = [f"rank {rank} on {each.node} waits at {each.address or 'no address'} ({each.chosen_by})"
-            for each, rank in found.items()]  # fmt: skip
+            for each, rank in dict(found).items()]  # fmt: skip
     return ", ".join(told) or "no rank has told where it waits"
 
 

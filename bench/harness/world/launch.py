@@ -49,11 +49,17 @@ class Launch:
 def read_launch(environ: Mapping[str, str] = os.environ) -> Launch:
     """The place that torchrun's environment variables give; without them, a world of one. ConfigError for nonsense."""
     world = _number(environ, "WORLD_SIZE", 1)
+    local_world = _number(environ, "LOCAL_WORLD_SIZE", world)
+    nodes = _number(environ, "GROUP_WORLD_SIZE", world // max(local_world, 1))
+    if local_world * nodes != world:
+        raise ConfigError(
+            f"--nproc-per-node {local_world}: {nodes} nodes hold {world} ranks, not as many each; start all nodes alike"
+        )
     return Launch(
         rank=_number(environ, "RANK", 0),
         world=world,
         local_rank=_number(environ, "LOCAL_RANK", 0),
-        local_world=_number(environ, "LOCAL_WORLD_SIZE", world),
+        local_world=local_world,
     )
 
 

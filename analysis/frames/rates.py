@@ -1,6 +1,7 @@
 """Efficiency against the rate of the link between nodes, and the rate from which splitting over them pays."""
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from itertools import pairwise
 from math import exp, log
 from statistics import fmean
@@ -149,8 +150,9 @@ def _efficiency(row: Cells, base: Cells | None, kind: str) -> Row:
 def crossings_frame(rates: pd.DataFrame) -> pd.DataFrame:
     """One row a curve of at least two rates, in `CROSSING_COLUMNS`: from which rate on TP n is faster than TP 1.
 
-    There efficiency is 1/n; log(T(n)/T(1)) is taken as linear in the logarithm of the rate between two neighbouring
-    ones, and at each the mean over its records. Low and high are where the ends of the efficiencies' intervals cross,
+    There T(n) = T(1); log(T(n)/T(1)) is taken as linear in the logarithm of the rate between two neighbouring ones, and
+    at each the mean over its records. T(1), which sends nothing, is the mean in logarithms over all links: what wanders
+    from one to the next is the machine. Low and high are where the ends of the efficiencies' intervals cross,
     NaN beyond the measured rates. `signed_error` is predicted / measured - 1 of the crossing; at `balanced_bytes_per_s`
     compute alone takes as long as communication alone, as measured.
     """
@@ -172,20 +174,29 @@ def _crossing_row(rows: Sequence[Cells]) -> Row:
         "comparable": bool(comparable),
     }
     for kind in ("measured", "estimate"):
-        answer, crossing = _cross(_points(rows, _time_over_tp1(f"{kind}_efficiency")))
+        over_tp1 = partial(_time_over_tp1, kind, _mean_tp1(rows, kind))
+        answer, crossing = _cross(_points(rows, over_tp1("")))
         found |= {f"{kind}_answer": answer, f"{kind}_crossing_bytes_per_s": crossing}
         # The better the efficiency, the slower the link that is enough.
         for end, optimist in (("low", "high"), ("high", "low")):
-            _, beside = _cross(_points(rows, _time_over_tp1(f"{kind}_{optimist}_efficiency")))
+            _, beside = _cross(_points(rows, over_tp1(f"_{optimist}")))
             found[f"{kind}_crossing_{end}_bytes_per_s"] = None if crossing is None else beside
     measured, expected = (found[f"{kind}_crossing_bytes_per_s"] for kind in ("measured", "estimate"))
     return found | {"signed_error": expected / measured - 1 if measured and expected else None}
 
 
-def _time_over_tp1(efficiency: str) -> Callable[[Cells], float | None]:
+def _mean_tp1(rows: Sequence[Cells], kind: str) -> float | None:
+    """T(1) over all links, seconds."""
+    known = [log(one) for row in rows if (one := number(row[f"{kind}_tp1_total_s"]))]
+    return exp(fmean(known)) if known else None
+
+
+def _time_over_tp1(kind: str, tp1_s: float | None, end: str) -> Callable[[Cells], float | None]:
+    """T(n) over T(1) = `tp1_s`, or that of an end of the efficiency's interval."""
+
     def ratio(row: Cells) -> float | None:
-        known = number(row[efficiency])
-        return 1 / (row["tp"] * known) if known else None
+        known, own_s = number(row[f"{kind}{end}_efficiency"]), number(row[f"{kind}_tp1_total_s"])
+        return own_s / (row["tp"] * known) / tp1_s if known and own_s and tp1_s else None
 
     return ratio
 

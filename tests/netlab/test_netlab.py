@@ -171,6 +171,7 @@ def test_every_host_is_a_node_of_its_own(netlab):
             "bytes_per_s": 2.5e9 / 8,
             "direction": "one-way",
             "ports_per_node": 1,
+            "burst_bytes": 156250,  # half a millisecond
         }
         assert not Path(host["link_file"]).exists()
 

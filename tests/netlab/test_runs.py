@@ -36,13 +36,15 @@ def test_large_collectives_reach_the_links_rate(netlab, tmp_path):
         for result in of_kind(run, kind)[-2:]:
             op = result.op
             sent = op.size_bytes * sent_factor(kind, 2, "gloo")
-            # The best of few: a busy machine slows some of them, nothing speeds one up.
-            best = sent / min(max(row) for row in result.samples.times_s) / (RATE_BITS_PER_S / 8)
-            assert 0.85 < best < 1.0, (kind, op.size_bytes, best)
+            # The best of few, since a busy machine slows some; what lay in the bucket after a pause went at once.
+            best_s = min(max(row) for row in result.samples.times_s)
+            share = (sent - header.network.burst_bytes) / best_s / (RATE_BITS_PER_S / 8)
+            assert 0.85 < share < 1.0, (kind, op.size_bytes, share)
     assert bus_factor("reduce_scatter", 2) < sent_factor("reduce_scatter", 2, "gloo")
 
 
 @pytest.mark.dist
+@pytest.mark.solo
 def test_groups_inside_across_and_both(netlab, tmp_path, tiny):
     """Two hosts of two ranks: the link between decides, and the plan is on the wire."""
     out = tmp_path / "b.jsonl"

@@ -76,7 +76,7 @@ def case(model, strategy, phase, dtype, tp, block="block", recompute="none"):
 
 def shows_more_in_bf16(strategy, phase, tp):
     """Two ranks do all in bf16; one alone has nothing sent to round, and all that four add up longer is in training."""
-    return {1: strategy in ("allreduce", "dtensor"), 2: True, 4: phase == "train" and strategy in ("sequence", "overlap")}[tp]
+    return {1: strategy in ("allreduce", "dtensor"), 2: True, 4: phase == "train"}[tp]
 
 
 def cases(world):

@@ -51,7 +51,7 @@ def checked_fields() -> dict[str, Callable[[Header], object]]:
 
 def _network(header: Header) -> object:
     """What joins the nodes: its name and rate; nothing on one node."""
-    network = header.network if header.num_nodes > 1 else None
+    network = header.crossed
     return None if network is None else (network.name, network.one_way_bytes_per_s)
 
 

@@ -7,6 +7,7 @@ import numpy as np
 
 from analysis.load import Case, Run
 from analysis.measured.op import marked_seconds, seconds_of
+from bench.harness.record.interference import Contention as Beside
 from bench.harness.record.interference import contention
 from bench.harness.record.names import PARTS, PROBE_MODEL
 from tp.cost.overheads import Contention, Overheads, launch_key
@@ -68,16 +69,16 @@ def _contention(cases: Sequence[Case]) -> Contention:
         compute=max(0.0, float(np.median([each.compute_slowdown for each in inside])) - 1),
         communication=max(0.0, float(np.median([each.communication_slowdown for each in found])) - 1),
         rows=len(found),
-        compute_s_per_byte=_compute_per_byte(cases),
+        compute_s_per_byte=_compute_per_byte(by_case),
     )
 
 
-def _compute_per_byte(cases: Sequence[Case]) -> float | None:
+def _compute_per_byte(by_case: Sequence[tuple[Case, Beside]]) -> float | None:
     """The median, over layers whose ranks sent between nodes, of what compute lost for a byte that was under way."""
     costs = []
-    for case in cases:
-        each, plan = contention(case.result), case.planned
-        if each is None or plan.case.nodes == 1 or case.header.network is None:
+    for case, each in by_case:
+        plan = case.planned
+        if plan.case.nodes == 1 or case.header.network is None:
             continue
         sent = sum_bytes(op for op in plan.ops if isinstance(op, Collective))
         costs.append((each.compute_slowdown - 1) * each.contended_communication_s / sent)

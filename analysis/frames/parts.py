@@ -70,8 +70,7 @@ def _part_rows(record: str, case: Case, theory: TheoryName | None) -> Iterator[R
     rows = case.rows if theory is None else part_rows(header, planned, case.result, theory=theory)
     unpriced = [row.part for row in rows if row.part in PARTS and row.estimate_s is None]
     collectives: set[str] = {op.part for op in planned.ops if op.op == "collective"}
-    # Within one node nothing crosses a network, whatever was named.
-    network = header.network if header.num_nodes > 1 else None
+    network = header.crossed
     for row in rows:
         if status != "ok":
             row = replace(row, status=status, measured_s=None, low_s=None, high_s=None, samples=0)

@@ -88,12 +88,10 @@ def _overlapped_send(op: Collective, collectives: GroupCollectives, product: Cal
 
     def overlapped(timeline: Timeline) -> None:
         timeline.enter(*PRODUCT_PART)
-        ring = collectives.ring([received], GATHER_TAG)
-        ring.send(sent)
+        wait = _start_send(collectives, sent, received)
         product()
         timeline.enter(op.kind, op.direction)
-        ring.arrived(0)
-        ring.finish()
+        wait()
 
     return Task(name=f"{OVERLAPPED}{name}", run=overlapped, reset=_nothing, marks_parts=True)
 
@@ -245,16 +243,21 @@ def collective_call(op: Collective, collectives: GroupCollectives) -> tuple[Call
             return lambda: collectives.reduce_scatter(full), lambda: None
         case "send_recv":
             received = torch.empty_like(full)
-            return lambda: _send(collectives, full, received), lambda: None
+            return lambda: _start_send(collectives, full, received)(), lambda: None
         case _:
             assert_never(op.kind)
 
 
-def _send(collectives: GroupCollectives, sent: Tensor, received: Tensor) -> None:
+def _start_send(collectives: GroupCollectives, sent: Tensor, received: Tensor) -> Callable[[], None]:
+    """Begin one step of a ring; what waits until both tensors are through."""
     ring = collectives.ring([received], GATHER_TAG)
     ring.send(sent)
-    ring.arrived(0)
-    ring.finish()
+
+    def wait() -> None:
+        ring.arrived(0)
+        ring.finish()
+
+    return wait
 
 
 def _elements(op: Collective, collectives: GroupCollectives) -> Tensor:

@@ -183,6 +183,11 @@ class Header:
     method: dict[str, Any] = field(default_factory=dict)
     """How time is read: clock, cache, replay, planted delay."""
 
+    @property
+    def crossed(self) -> Link | None:
+        """The network between the nodes of the run; within one node nothing crosses any, whatever was named."""
+        return self.network if self.num_nodes > 1 else None
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 @with_config(STRICT)

@@ -64,14 +64,7 @@ def run_ops(bench: Bench, run: RunSettings, *, seconds: str) -> None:
     budget_s = positive_float(seconds or "45", flag="--seconds")
     leads = run.launch.leads
     console = make_console(leads=leads)
-    finished = (
-        finished_ops(run.out, world=run.launch.world, network=run.network) if run.resume and leads else frozenset()
-    )
-    probed = (
-        frozenset(finished_cases(run.out, world=run.launch.world, network=run.network))
-        if run.resume and leads
-        else frozenset()
-    )
+    finished, probed = _finished(run) if run.resume and leads else (frozenset(), frozenset())
     with session(run, console) as opened:
         finished, probed = opened.ranks.gather_objects((finished, probed))[0]
         todo = [(size, [op for op in ops if op not in finished]) for size, ops in bench.sweeps(opened)]
@@ -162,6 +155,13 @@ def _tasks(ops: Sequence[Op], collectives: GroupCollectives, instruments: Instru
         if isinstance(op, Collective) and method.delayed_rank is not None:
             tasks.append(delayed(alone, method.delay_of(instruments.ranks.rank)))
     return tasks
+
+
+def _finished(run: RunSettings) -> tuple[frozenset[Op], frozenset[str]]:
+    """The ops, and the cases of the launch probe, that the record holds."""
+    world, network = run.launch.world, run.network
+    cases = finished_cases(run.out, world=world, network=network)
+    return frozenset(finished_ops(run.out, world=world, network=network)), frozenset(cases)
 
 
 def _mesh(size: int, ops: Sequence[Op], run: RunSettings, session: Session) -> Mesh:
